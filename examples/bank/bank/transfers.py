@@ -1,0 +1,155 @@
+"""Transfers: posted, looked up, and taken back. The decision and the posting are one call of one SQL function.
+
+The bank's refusals are results like any other: a client that retries a refused transfer with the same
+Idempotency-Key must read the same refusal, although the debtor may have been paid meanwhile. So a refusal that was
+decided by looking at the data is kept (`work.keep()`), where the default would be to forget it with the rollback.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from bank.accounts import Identifier, Line
+from bank.money import Currency, MinorUnits
+from bank.problems import (
+    AlreadyReversed,
+    CreditorCannotRepay,
+    CurrencyMismatch,
+    InsufficientFunds,
+    IsReversal,
+    Overflow,
+    SameAccount,
+    TransferNotFound,
+    UnknownCreditor,
+    UnknownDebtor,
+)
+from workhorse.errors import Problem
+from workhorse.sql import load_queries
+from workhorse.units import Work
+
+__all__ = ["REFUSALS", "Transfer", "TransferOrder", "find", "post", "reverse"]
+
+QUERIES: Final = load_queries("bank", "sql/queries.sql")
+
+REFUSALS: Final[Mapping[str, type[Problem]]] = MappingProxyType(
+    {
+        "unknown_debtor": UnknownDebtor,
+        "unknown_creditor": UnknownCreditor,
+        "same_account": SameAccount,
+        "currency_mismatch": CurrencyMismatch,
+        "insufficient_funds": InsufficientFunds,
+        "overflow": Overflow,
+    }
+)
+"""What each outcome of bank.post_transfer but `posted` is to the client."""
+
+REVERSAL_REFUSALS: Final[Mapping[str, type[Problem]]] = MappingProxyType(
+    {
+        "unknown_transfer": TransferNotFound,
+        "is_reversal": IsReversal,
+        "already_reversed": AlreadyReversed,
+        "insufficient_funds": CreditorCannotRepay,
+        "overflow": Overflow,
+    }
+)
+
+
+class TransferOrder(BaseModel):
+    """The wish to move `amount` minor units from the debtor's account to the creditor's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    debtor: Identifier
+    creditor: Identifier
+    currency: Currency
+    amount: MinorUnits
+    reference: Line = ""
+
+
+class Transfer(BaseModel):
+    """A posted transfer. `reverses` is the id of the transfer that it takes back, if it does."""
+
+    id: int
+    debtor: int
+    creditor: int
+    currency: Currency
+    amount: int
+    reference: str
+    reverses: int | None
+    posted_at: datetime
+
+
+async def post(work: Work, order: TransferOrder) -> Transfer:
+    """Post a transfer.
+
+    Raises:
+        Problem: one of `REFUSALS`.
+    """
+    cursor = await work.execute(
+        QUERIES["post_transfer"],
+        {
+            "debtor": order.debtor,
+            "creditor": order.creditor,
+            "currency": order.currency,
+            "amount": order.amount,
+            "reference": order.reference,
+        },
+    )
+    ((outcome, transfer, posted_at),) = await cursor.fetchall()
+    if outcome != "posted":
+        work.keep()  # a retried key replays this refusal
+        raise REFUSALS[outcome](debtor=order.debtor, creditor=order.creditor)
+    return Transfer(
+        id=transfer,
+        debtor=order.debtor,
+        creditor=order.creditor,
+        currency=order.currency,
+        amount=order.amount,
+        reference=order.reference,
+        reverses=None,
+        posted_at=posted_at,
+    )
+
+
+async def reverse(work: Work, transfer: int) -> Transfer:
+    """Take a transfer back by a transfer of the same amount the other way.
+
+    Raises:
+        Problem: one of `REVERSAL_REFUSALS`.
+    """
+    cursor = await work.execute(QUERIES["reverse_transfer"], {"transfer": transfer})
+    ((outcome, *posted),) = await cursor.fetchall()
+    if outcome != "posted":
+        work.keep()  # a retried key replays this refusal
+        raise REVERSAL_REFUSALS[outcome](transfer=transfer)
+    return _transfer(tuple(posted))
+
+
+async def find(work: Work, transfer: int) -> Transfer:
+    """Look a transfer up.
+
+    Raises:
+        TransferNotFound: there is none with this id.
+    """
+    cursor = await work.execute(QUERIES["find_transfer"], {"transfer": transfer})
+    row = await cursor.fetchone()
+    if row is None:
+        raise TransferNotFound(f"No transfer has the id {transfer}.")
+    return _transfer(row)
+
+
+def _transfer(row: tuple[int, int, int, Currency, int, str, int | None, datetime]) -> Transfer:
+    identifier, debtor, creditor, currency, amount, reference, reverses, posted_at = row
+    return Transfer(
+        id=identifier,
+        debtor=debtor,
+        creditor=creditor,
+        currency=currency,
+        amount=amount,
+        reference=reference,
+        reverses=reverses,
+        posted_at=posted_at,
+    )

@@ -1,0 +1,72 @@
+"""Starlette apps: raised `Problem`s, HTTP errors and unexpected errors become problem documents.
+
+Done through the framework's own exception handlers, so that its middleware sees an ordinary reply, and only where the
+app has none: an app that says how its errors look is right.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from workhorse.asgi import Reply
+from workhorse.errors import Problem
+from workhorse.problems import internal_error, plain_problem, render_problem, request_instance
+
+__all__ = ["adopt", "http_error", "problem_response", "unexpected_error"]
+
+# What Starlette puts into `detail` when it was given none.
+PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
+BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+def adopt(app: object) -> bool:
+    """Add the handlers to `app` if it is a Starlette app."""
+    if not isinstance(app, Starlette):
+        return False
+    app.exception_handlers.setdefault(Problem, problem_response)
+    app.exception_handlers.setdefault(HTTPException, http_error)
+    app.exception_handlers.setdefault(Exception, unexpected_error)
+    return True
+
+
+def problem_response(request: Request, error: Exception) -> Response:
+    """Answer with a raised `Problem`."""
+    assert isinstance(error, Problem)
+    return _response(render_problem(error, instance=request_instance(request.scope)))
+
+
+def http_error(request: Request, error: Exception) -> Response:
+    """Answer with the framework's own HTTP error: 404, 405, or what the app raised."""
+    assert isinstance(error, HTTPException)
+    if error.status_code in BODILESS:
+        return Response(status_code=error.status_code, headers=error.headers)
+    detail: object = error.detail
+    reply = plain_problem(
+        error.status_code,
+        detail if isinstance(detail, str) and detail not in PHRASES else "",
+        headers=_pairs(error.headers),
+        instance=request_instance(request.scope),
+        # FastAPI allows any JSON as detail; the RFC wants a string there.
+        extensions={} if isinstance(detail, str) else {"context": detail},
+    )
+    return _response(reply)
+
+
+def unexpected_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - nothing of it is told
+    """Answer for an error that nobody expected. The framework raises it again, and the guard logs it."""
+    return _response(internal_error(instance=request_instance(request.scope)))
+
+
+def _pairs(headers: Mapping[str, str] | None) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items())
+
+
+def _response(reply: Reply) -> Response:
+    response = Response(reply.body, status_code=reply.status)
+    response.raw_headers = list(reply.headers)
+    return response

@@ -1,0 +1,74 @@
+"""Schemas as numbered .sql files that are applied once each, in order, and only forward.
+
+Workhorse's own are in this folder (`WORKHORSE`); an app may bring its own set beside Alembic or Django, or instead.
+A migration must leave the old code running: it adds, and a later release takes away (expand, then contract).
+`state.postgres.migrate` applies them.
+"""
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from typing import Final
+
+from workhorse.errors import StartupError
+
+__all__ = ["WORKHORSE", "Migration", "Migrations"]
+
+_FILE: Final = re.compile(r"^(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql$")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file. `checksum` is the SHA-256 of its text, so that a change after the fact is noticed."""
+
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """64 hexadecimal digits."""
+        return sha256(self.sql.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """A numbered set of migrations that a package carries.
+
+    Args:
+        name: names the set in the database; it never changes.
+        package: an importable package.
+        folder: where in it the files `0001_name.sql`, `0002_...` lie.
+    """
+
+    name: str
+    package: str
+    folder: str = "sql/migrations"
+
+    def load(self) -> list[Migration]:
+        """Read the files in order.
+
+        Raises:
+            StartupError: the folder is missing, a .sql file is misnamed, or a number is missing or there twice.
+        """
+        place = f"{self.package}/{self.folder}"
+        try:
+            entries = sorted(files(self.package).joinpath(self.folder).iterdir(), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StartupError(f"the migrations {self.name!r} are not at {place}: {error}") from error
+        migrations: list[Migration] = []
+        for entry in entries:
+            if not entry.name.endswith(".sql"):
+                continue
+            match = _FILE.match(entry.name)
+            if match is None:
+                raise StartupError(f"{place}/{entry.name} is not named `0001_what_it_does.sql`; rename it")
+            expected = len(migrations) + 1
+            if int(match["number"]) != expected:
+                raise StartupError(f"{place}/{entry.name}: the next number is {expected:04d}; renumber the file")
+            migrations.append(Migration(expected, match["name"], entry.read_text(encoding="utf-8")))
+        return migrations
+
+
+WORKHORSE: Final = Migrations("workhorse", "workhorse.migrations", ".")

@@ -1,0 +1,40 @@
+"""The processes that listen: granian by default, uvicorn and hypercorn as extras. One file a server."""
+
+from collections.abc import Callable
+from typing import Final
+
+from workhorse.errors import StartupError
+from workhorse.servers.launch import Launch
+
+__all__ = ["Launch", "serve"]
+
+KINDS: Final = ("granian", "uvicorn", "hypercorn")
+
+
+def serve(kind: str, launch: Launch) -> int:
+    """Run the server `kind` until it is told to stop. Returns the exit code.
+
+    Raises:
+        StartupError: the server is not installed, or the port is taken.
+    """
+    run = _load(kind)
+    return run(launch)
+
+
+def _load(kind: str) -> Callable[[Launch], int]:
+    """Import only the one server that runs."""
+    try:
+        match kind:
+            case "granian":
+                from workhorse.servers.granian import run  # noqa: PLC0415
+            case "uvicorn":
+                from workhorse.servers.uvicorn import run  # noqa: PLC0415
+            case "hypercorn":
+                from workhorse.servers.hypercorn import run  # noqa: PLC0415
+            case _:
+                raise StartupError(f"there is no server {kind!r}; choose one of {', '.join(KINDS)}")
+    except ModuleNotFoundError as error:
+        if error.name != kind:
+            raise
+        raise StartupError(f"the server {kind} is not installed: pip install 'workhorse[{kind}]'") from error
+    return run

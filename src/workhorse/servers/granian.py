@@ -1,0 +1,67 @@
+"""granian: the default, because it costs least a request, and does not break POSTs on idle connections.
+
+What is added: workers are spawned, not forked (the main process has threads and locks by then); a worker that dies
+is replaced, but only once one has served, so that an app that cannot start ends the run instead of a loop; a stop
+first drains.
+"""
+
+import multiprocessing
+import threading
+from types import FrameType
+from typing import Any
+
+from granian import Granian
+from granian.constants import Interfaces, Loops
+from granian.log import LogLevels
+
+from workhorse.servers.launch import Launch, announce_when_started, begin_drain
+
+__all__ = ["run"]
+
+
+def run(launch: Launch) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    multiprocessing.set_start_method("spawn", force=True)
+    server: Any = Granian(
+        launch.target,
+        address=launch.host,
+        port=launch.port,
+        interface=Interfaces.ASGI,
+        loop=Loops.auto,
+        workers=launch.workers,
+        backlog=launch.backlog,
+        workers_kill_timeout=launch.stop_timeout_seconds,
+        respawn_failed_workers=False,
+        respawn_interval=0.1,
+        reload=launch.reload,
+        log_level=LogLevels.warning,
+        log_access=False,
+    )
+    interrupt = server.signal_handler_interrupt
+    stopping = threading.Event()
+
+    def stop(signum: int = 0, frame: FrameType | None = None) -> None:
+        if stopping.is_set() or not launch.drain_seconds:
+            begin_drain(launch)
+            interrupt(signum, frame)
+            return
+        stopping.set()
+        begin_drain(launch)
+        pause = threading.Timer(launch.drain_seconds, interrupt)
+        pause.daemon = True
+        pause.start()
+
+    server.signal_handler_interrupt = stop
+    started = threading.Event()
+    announce_when_started(launch, started)
+
+    def respawn_once_started() -> None:
+        started.wait()
+        server.respawn_failed_workers = True
+
+    threading.Thread(target=respawn_once_started, name="respawn", daemon=True).start()
+    try:
+        server.serve()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0

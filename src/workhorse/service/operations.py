@@ -1,0 +1,118 @@
+"""The operator's endpoints: `/-/live`, `/-/ready`, `/-/metrics`.
+
+They stand before the guard, because a probe comes with the pod's address as its Host, and they are neither logged
+nor counted. `live` says that the process can answer at all. `ready` says whether it should be sent requests: not
+while it starts, not while it drains, not while the database is away. Metrics tell an attacker much, so they are only
+for those who ask directly from a listed network, or who have the token; anyone else is told that there is nothing.
+"""
+
+import hmac
+from collections.abc import Sequence
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final, NamedTuple
+
+import msgspec
+
+from workhorse.asgi import Reply, Scope
+from workhorse.errors import SettingsError
+from workhorse.problems import plain_problem
+
+__all__ = [
+    "PREFIX",
+    "Phase",
+    "Probe",
+    "live_reply",
+    "may_read_metrics",
+    "metrics_reply",
+    "parse_networks",
+    "ready_reply",
+]
+
+PREFIX: Final = "/-/"
+
+# A proxy that forwards a request says so in one of these; then the peer's address is not the asker's.
+_FORWARDED: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
+
+_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
+
+class Phase(StrEnum):
+    """Where the service is in its life."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    """Requests are still answered, and the load balancer is asked to send no more."""
+    STOPPED = "stopped"
+
+
+class Probe(NamedTuple):
+    """What `/-/ready` looked at."""
+
+    phase: Phase
+    database: bool
+
+
+def live_reply() -> Reply:
+    """200, always: a process that cannot answer does not."""
+    return Reply(status=200, headers=((b"content-type", b"application/json"), *_HEADERS), body=b'{"status":"live"}')
+
+
+def ready_reply(probe: Probe) -> Reply:
+    """200 if requests should be sent here, else 503, with what is missing."""
+    ready = probe.phase is Phase.SERVING and probe.database
+    body = msgspec.json.encode(
+        {"status": "ready" if ready else "not ready", "phase": probe.phase.value, "database": probe.database}
+    )
+    return Reply(status=200 if ready else 503, headers=((b"content-type", b"application/json"), *_HEADERS), body=body)
+
+
+def metrics_reply(text: bytes) -> Reply:
+    """The metrics in Prometheus' text format 0.0.4."""
+    return Reply(
+        status=200, headers=((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"), *_HEADERS), body=text
+    )
+
+
+def nothing_here() -> Reply:
+    """404, the same for what does not exist and for what is not for this asker."""
+    return plain_problem(404, headers=_HEADERS[1:])
+
+
+def parse_networks(networks: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Read network prefixes.
+
+    Raises:
+        SettingsError: one is malformed.
+    """
+    parsed: list[IPv4Network | IPv6Network] = []
+    for network in networks:
+        try:
+            parsed.append(ip_network(network))
+        except ValueError as error:
+            raise SettingsError(
+                f"operations.metrics_networks has {network!r}: {error}; write for example 10.0.0.0/8"
+            ) from None
+    return tuple(parsed)
+
+
+def may_read_metrics(scope: Scope, networks: Sequence[IPv4Network | IPv6Network], token: str | None) -> bool:
+    """Whether this asker may read the metrics: by token from anywhere, or directly from a listed network."""
+    forwarded = False
+    for name, value in scope["headers"]:
+        if name == b"authorization" and token and hmac.compare_digest(value, b"Bearer " + token.encode()):
+            return True
+        forwarded = forwarded or name in _FORWARDED
+    client = scope.get("client")
+    if forwarded or not client:
+        return False
+    try:
+        address = ip_address(client[0])
+    except ValueError:
+        return False
+    return any(address in network for network in networks)

@@ -1,0 +1,157 @@
+"""Opens the rooms in order, and closes what was opened if a later one fails.
+
+Log first, so that everything after it can speak; then metrics, database, migrations, clean-up. An `AsyncExitStack`
+remembers what has to be closed: a half-finished start is undone like a whole one.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from workhorse.contracts import Database, Query
+from workhorse.errors import StartupError, WorkhorseError
+from workhorse.migrations import WORKHORSE, Migrations
+from workhorse.service.supervision import find_run_folder
+from workhorse.settings import Settings
+from workhorse.sql import load_queries
+from workhorse.state.postgres.database import PostgresDatabase
+from workhorse.state.postgres.migrate import Pending, apply_migrations, pending_migrations
+from workhorse.telemetry.log import Log
+from workhorse.telemetry.metrics import Registry
+
+__all__ = ["Rooms", "Urls", "find_urls", "open_log", "open_rooms"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Urls:
+    """Where the servers are. Secrets: not for a log."""
+
+    database: str
+    cache: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What is open while the service serves."""
+
+    log: Log
+    metrics: Registry
+    database: Database
+    urls: Urls
+    run_folder: Path | None
+
+
+def open_log(settings: Settings) -> Log:
+    """The process's log, not yet started."""
+    text = settings.log.format == "text" or (settings.log.format == "auto" and not settings.production)
+    return Log(1, format="text" if text else "json", level=settings.log.level)
+
+
+@asynccontextmanager
+async def find_urls(settings: Settings) -> AsyncIterator[Urls]:
+    """Where the servers are: named by the settings, else embedded ones, which live as long as this context.
+
+    Raises:
+        EmbeddedServerError: they could not be started.
+    """
+    database, cache = settings.database.url, settings.cache.url
+    if database is not None:
+        # A named database and no named cache is a service without a cache, not one with a development server.
+        yield Urls(database=database.get_secret_value(), cache=cache.get_secret_value() if cache else None)
+        return
+    # Only here, because production has neither the wheels nor a use for them.
+    from workhorse.embedded import attach  # noqa: PLC0415
+
+    attachment = await asyncio.to_thread(
+        attach,
+        settings.embedded_folder,
+        cache=cache is None,
+        postgres_bin=settings.embedded.postgres_bin,
+        linger_seconds=settings.embedded.linger_seconds,
+        deadline_seconds=settings.embedded.start_timeout_seconds,
+    )
+    try:
+        yield Urls(database=attachment.database_url, cache=cache.get_secret_value() if cache else attachment.cache_url)
+    finally:
+        await asyncio.to_thread(attachment.close)
+
+
+@asynccontextmanager
+async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> AsyncIterator[Rooms]:
+    """Open the rooms; close them in reverse at the end, or when a later one fails.
+
+    Raises:
+        StartupError: one could not be opened.
+    """
+    async with AsyncExitStack() as stack:
+        log = open_log(settings)
+        log.start()
+        stack.callback(log.close)
+        run_folder = find_run_folder()
+        metrics = Registry(run_folder / "metrics" if run_folder else None)
+        stack.callback(metrics.close)
+        try:
+            urls = await stack.enter_async_context(find_urls(settings))
+            await _migrate(settings, urls, [WORKHORSE, *migrations], log)
+            database = PostgresDatabase(
+                urls.database,
+                pool_min=settings.database.pool_min,
+                pool_max=settings.database.pool_max,
+                acquire_timeout_seconds=settings.database.acquire_timeout_seconds,
+                connect_timeout_seconds=settings.database.connect_timeout_seconds,
+                statement_timeout_seconds=settings.database.statement_timeout_seconds,
+                idle_timeout_seconds=settings.database.idle_timeout_seconds,
+            )
+            await database.open()
+        except WorkhorseError as error:
+            log.event("error", "service.start_failed", reason=str(error))
+            raise
+        stack.push_async_callback(database.close)
+        await stack.enter_async_context(_purging(settings, database, log))
+        yield Rooms(log=log, metrics=metrics, database=database, urls=urls, run_folder=run_folder)
+
+
+async def _migrate(settings: Settings, urls: Urls, sets: Sequence[Migrations], log: Log) -> None:
+    """Bring the schema up to date in development; in production, insist that somebody has."""
+    if not settings.production:
+
+        def report(pending: Pending) -> None:
+            log.event("info", "migration.applied", migration=str(pending))
+
+        await apply_migrations(urls.database, sets, report=report)
+        return
+    pending = await pending_migrations(urls.database, sets)
+    if pending:
+        names = ", ".join(str(one) for one in pending)
+        raise StartupError(f"the database lacks migrations: {names}. Run `workhorse migrate` before this version.")
+
+
+@asynccontextmanager
+async def _purging(settings: Settings, database: Database, log: Log) -> AsyncIterator[None]:
+    """Forget old replies in the background, a bounded number at a time."""
+    forget_after = settings.idempotency.keep_seconds + settings.idempotency.refuse_stale_seconds
+    query = Query(load_queries("workhorse.units", "sql/queries.sql")["purge_replies"], (forget_after,))
+
+    async def purge() -> None:
+        while True:
+            await asyncio.sleep(settings.idempotency.purge_every_seconds)
+            try:
+                transaction, _ = await database.begin()
+                try:
+                    await transaction.execute(query.sql, query.params)
+                    await transaction.commit()
+                finally:
+                    await transaction.rollback()
+            except Exception as error:  # noqa: BLE001 - tried again at the next turn, whatever it was
+                log.event("warning", "replies.purge_failed", exception=error)
+
+    task = asyncio.create_task(purge(), name="purge replies")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,206 @@
+"""The service: an app, and around it the rooms.
+
+    Service ── operations (/-/live, /-/ready, /-/metrics)
+       └── Guard ── UnitLayer ── the app
+
+Building a service starts nothing and reads no settings, so that a module may be imported by tools and tests. It
+comes to life with the server's lifespan event, and is refused to serve before.
+"""
+
+from collections.abc import Sequence
+
+from workhorse.asgi import ASGIApp, Receive, Scope, Send, send_reply
+from workhorse.errors import DatabaseUnavailable, StartupError, WorkhorseError
+from workhorse.guard import Guard, compile_plan
+from workhorse.integrations import adopt
+from workhorse.migrations import Migrations
+from workhorse.policy import Policy, PolicyTable
+from workhorse.problems import plain_problem
+from workhorse.service.lifespan import AppLifespan
+from workhorse.service.operations import (
+    PREFIX,
+    Phase,
+    Probe,
+    live_reply,
+    may_read_metrics,
+    metrics_reply,
+    nothing_here,
+    parse_networks,
+    ready_reply,
+)
+from workhorse.service.rooms import Rooms, open_rooms
+from workhorse.service.supervision import say, tie_to_parent
+from workhorse.settings import Settings, load_settings
+from workhorse.telemetry.metrics import Registry
+from workhorse.units import UnitLayer
+from workhorse.units.asgi import UnitOptions
+from workhorse.units.idempotency import Caller, authorization_of
+
+__all__ = ["Service"]
+
+# How long a readiness probe waits for the database. Below the usual probe's own second.
+PING_SECONDS = 0.8
+
+
+class Service:
+    """Makes a service of an ASGI app. Serve this instead of the app.
+
+    Args:
+        app: any ASGI 3 app. FastAPI and Starlette apps are told to answer errors as problem documents, where they
+            have no handlers of their own for them.
+        policies: what single routes ask for.
+        migrations: sets of the app's own, applied beside Workhorse's.
+        caller: names the sender of a request, as the scope of its Idempotency-Keys; by default its Authorization.
+        settings: by default what `load_settings` finds when the service starts.
+
+    Raises:
+        SettingsError: a policy is malformed, or two match the same requests.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        policies: Sequence[Policy] = (),
+        migrations: Sequence[Migrations] = (),
+        caller: Caller = authorization_of,
+        settings: Settings | None = None,
+    ) -> None:
+        self._app = app
+        self._policies = tuple(policies)
+        self._table = PolicyTable(policies)
+        self._migrations = tuple(migrations)
+        self._caller = caller
+        self._given = settings
+        self._settings: Settings | None = settings
+        self._phase = Phase.STOPPED
+        self._rooms: Rooms | None = None
+        self._stack: ASGIApp | None = None
+        adopt(app)
+
+    def __repr__(self) -> str:
+        return f"<Service {self._phase.value} around {self._app!r}>"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the service runs with; before its start, those that it would."""
+        if self._settings is None:
+            self._settings = load_settings()
+        return self._settings
+
+    @property
+    def migrations(self) -> tuple[Migrations, ...]:
+        """The app's own sets."""
+        return self._migrations
+
+    @property
+    def metrics(self) -> Registry:
+        """The metrics of all workers, open while the service runs.
+
+        Raises:
+            StartupError: the service does not run.
+        """
+        return self._open_rooms().metrics
+
+    @property
+    def rooms(self) -> Rooms:
+        """What is open while the service runs.
+
+        Raises:
+            StartupError: the service does not run.
+        """
+        return self._open_rooms()
+
+    def _open_rooms(self) -> Rooms:
+        if self._rooms is None:
+            raise StartupError("the service does not run: its server has not sent the lifespan event yet")
+        return self._rooms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._live(scope, receive, send)
+        elif kind == "http" and scope["path"].startswith(PREFIX):
+            await self._operate(scope, send)
+        elif self._stack is not None:
+            await self._stack(scope, receive, send)
+        elif kind == "http":
+            detail = "The service has not started: its server must send lifespan events (ASGI lifespan 2.0)."
+            await send_reply(plain_problem(503, detail), send)
+        else:
+            await send({"type": "websocket.close", "code": 1013, "reason": "The service has not started."})
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the server's lifespan: rooms, then the app; at the end the reverse."""
+        await receive()
+        self._phase = Phase.STARTING
+        started = False
+        tie_to_parent()
+        try:
+            self._settings = self._given if self._given is not None else load_settings()
+            async with open_rooms(self._settings, self._migrations) as rooms:
+                stack = self._compose(self._settings, rooms)
+                self._rooms = rooms
+                async with AppLifespan(self._app, scope):
+                    self._stack, self._phase, started = stack, Phase.SERVING, True
+                    await send({"type": "lifespan.startup.complete"})
+                    if rooms.run_folder is not None:
+                        (rooms.run_folder / "started").touch()
+                    await receive()
+                    self._phase = Phase.DRAINING
+        except WorkhorseError as error:
+            say(f"workhorse: the service {'failed to stop cleanly' if started else 'cannot start'}: {error}")
+            await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": str(error)})
+            return
+        finally:
+            self._phase, self._stack, self._rooms = Phase.STOPPED, None, None
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _compose(self, settings: Settings, rooms: Rooms) -> ASGIApp:
+        parse_networks(settings.operations.metrics_networks)
+        plan = compile_plan(settings.guard, self._policies, local_hosts=not settings.production)
+        unit = UnitLayer(
+            self._app,
+            rooms.database,
+            policies=self._table,
+            caller=self._caller,
+            options=UnitOptions(
+                attempts=settings.database.attempts,
+                keep_seconds=settings.idempotency.keep_seconds,
+                max_reply_bytes=settings.idempotency.max_reply_bytes,
+                wait_seconds=settings.database.statement_timeout_seconds,
+            ),
+            metrics=rooms.metrics,
+        )
+        return Guard(unit, plan, log=rooms.log, access_lines=settings.log.access, metrics=rooms.metrics)
+
+    async def _operate(self, scope: Scope, send: Send) -> None:
+        reply = nothing_here()
+        if scope["method"] in {"GET", "HEAD"}:
+            match scope["path"]:
+                case "/-/live":
+                    reply = live_reply()
+                case "/-/ready":
+                    reply = ready_reply(await self._probe())
+                case "/-/metrics" if self._rooms is not None:
+                    operations = self.settings.operations
+                    token = operations.token.get_secret_value() if operations.token else None
+                    if may_read_metrics(scope, parse_networks(operations.metrics_networks), token):
+                        reply = metrics_reply(self._rooms.metrics.render())
+                case _:
+                    pass
+        await send_reply(reply, send, head=scope["method"] == "HEAD")
+
+    async def _probe(self) -> Probe:
+        rooms = self._rooms
+        if rooms is None:
+            return Probe(self._phase, database=False)
+        phase = self._phase
+        if rooms.run_folder is not None and (rooms.run_folder / "draining").exists():
+            phase = Phase.DRAINING
+        try:
+            await rooms.database.ping(deadline_seconds=PING_SECONDS)
+        except DatabaseUnavailable:
+            return Probe(phase, database=False)
+        return Probe(phase, database=True)

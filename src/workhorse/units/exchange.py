@@ -1,0 +1,156 @@
+"""One run of a request through the app: its transaction, and its reply held until the commit.
+
+    NEW ──reply starts, no unit──────────────▶ PASSING    messages go straight out
+    NEW ──unit(), reply starts───────────────▶ HELD       the start is kept back
+    HELD ──last body message, status < 500───▶ PASSING    commit, then start and body go out
+    HELD ──first of several body messages────▶ PASSING    commit, then the stream goes out
+    HELD ──last body message, status >= 500──▶ HELD       the app may still raise, and the run be repeated
+    HELD ──the commit fails──────────────────▶ SPENT      whatever the app says now is dropped
+
+Commit happens inside the app's own `send` of its last message. So whatever a framework does after the reply
+(background tasks, the exit of dependencies) comes after the commit too.
+"""
+
+import asyncio
+from enum import Enum, auto
+
+from workhorse.asgi import Message, Send
+from workhorse.contracts import Database, Query, Transaction
+from workhorse.errors import UnitClosed
+from workhorse.sql import Queries
+from workhorse.units.idempotency import Claim, pack_headers
+from workhorse.units.work import Work
+
+__all__ = ["Exchange", "Stage"]
+
+
+class Stage(Enum):
+    """How far the reply is."""
+
+    NEW = auto()
+    """Nothing was said."""
+    HELD = auto()
+    """The reply is kept back until the transaction has ended."""
+    PASSING = auto()
+    """The client has begun to read: the run can be neither repeated nor undone."""
+    SPENT = auto()
+    """The commit failed: the app's reply is void."""
+
+
+class Exchange:
+    """One run. A run that lost to another transaction is followed by a new exchange."""
+
+    __slots__ = ("_claim", "_database", "_lock", "_max_reply", "_queries", "_send", "body", "failure", "stage", "start",
+                 "transaction", "work")  # fmt: skip
+
+    def __init__(
+        self,
+        database: Database,
+        queries: Queries,
+        send: Send,
+        *,
+        transaction: Transaction | None = None,
+        claim: Claim | None = None,
+        max_reply_bytes: int = 0,
+    ) -> None:
+        self._database = database
+        self._queries = queries
+        self._send = send
+        self._claim = claim
+        self._max_reply = max_reply_bytes
+        self._lock: asyncio.Lock | None = None
+        self.stage = Stage.NEW
+        self.start: Message | None = None
+        self.body: Message | None = None
+        self.failure: Exception | None = None
+        self.transaction = transaction
+        self.work = None if transaction is None else Work(transaction)
+
+    async def open(self) -> Work:
+        """Return the unit, and begin its transaction if this is the first call. Calls at once share one."""
+        if self.work is None:
+            if self._lock is None:
+                self._lock = asyncio.Lock()
+            async with self._lock:
+                if self.work is None:
+                    if self._left():
+                        raise UnitClosed(
+                            "the reply has left, so no unit can commit with it: call unit() before the reply starts,"
+                            " not in a streaming body or a background task"
+                        )
+                    transaction, _ = await self._database.begin()
+                    if self._left():  # while this call waited for a connection
+                        await transaction.rollback()
+                        raise UnitClosed("the reply left before the unit was open: await unit() before replying")
+                    self.transaction, self.work = transaction, Work(transaction)
+        if self._left():
+            raise UnitClosed("this request's unit has ended with its reply")
+        return self.work
+
+    def _left(self) -> bool:
+        """Whether the reply has started, so that nothing can join the unit any more."""
+        return self.stage is not Stage.NEW
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the app's reply: pass it on, or hold it until the commit."""
+        if self.stage is Stage.PASSING:
+            await self._send(message)
+        elif self.stage is Stage.NEW:
+            if message["type"] != "http.response.start":
+                await self._send(message)  # an informational reply (103), which promises nothing
+            elif self.transaction is None:
+                self.stage = Stage.PASSING
+                await self._send(message)
+            else:
+                self.stage = Stage.HELD
+                self.start = message
+        elif self.stage is Stage.HELD:
+            await self._continue(message)
+
+    async def _continue(self, message: Message) -> None:
+        assert self.start is not None
+        whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if whole and self.start["status"] >= 500:
+            self.body = message
+            return
+        await self.settle(message.get("body", b"") if whole else None)
+        await self.release(message)
+
+    async def release(self, message: Message) -> None:
+        """Let the held start and `message` go out."""
+        assert self.start is not None
+        self.stage = Stage.PASSING
+        await self._send(self.start)
+        await self._send(message)
+
+    async def settle(self, body: bytes | None) -> None:
+        """Commit or roll back, as the held status and the handler decide. `body` is None for a streamed reply.
+
+        Raises:
+            Exception: the commit failed; noted in `failure` too, because frameworks may swallow it on its way out.
+        """
+        assert self.start is not None
+        assert self.transaction is not None
+        assert self.work is not None
+        if self.start["status"] >= 400 and not self.work.keeps:
+            await self.transaction.rollback()
+            return
+        try:
+            await self.transaction.commit(self._kept(body))
+        except Exception as error:
+            self.stage = Stage.SPENT
+            self.failure = error
+            raise
+
+    def _kept(self, body: bytes | None) -> Query | None:
+        """The statement that keeps the reply for a retry, if the request has a key."""
+        if self._claim is None:
+            return None
+        assert self.start is not None
+        if body is not None and len(body) > self._max_reply:
+            body = None
+        headers = pack_headers(list(self.start.get("headers", ())))
+        return Query(
+            self._queries["keep_reply"],
+            (self._claim.scope, self._claim.digest, self.start["status"], headers, body),
+        )

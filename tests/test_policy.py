@@ -1,0 +1,66 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workhorse.errors import SettingsError
+from workhorse.policy import Policy, PolicyTable
+
+TABLE = PolicyTable(
+    [
+        Policy("POST /transfers", idempotent="required"),
+        Policy("POST /transfers/{id}/reversal", idempotent=True),
+        Policy("GET /transfers/{id}"),
+        Policy("GET /transfers/latest"),
+        Policy("* /any/{x}"),
+        Policy("GET /"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "pattern"),
+    [
+        ("POST", "/transfers", "POST /transfers"),
+        ("POST", "/transfers/7/reversal", "POST /transfers/{id}/reversal"),
+        ("GET", "/transfers/7", "GET /transfers/{id}"),
+        ("GET", "/transfers/latest", "GET /transfers/latest"),
+        ("DELETE", "/any/1", "* /any/{x}"),
+        ("GET", "/", "GET /"),
+        ("GET", "/transfers", None),
+        ("POST", "/transfers/", None),
+        ("POST", "/transfers/7/8/reversal", None),
+        ("POST", "/Transfers", None),
+        ("GET", "", None),
+    ],
+)
+def test_the_best_match_is_found(method: str, path: str, pattern: str | None) -> None:
+    found = TABLE.find(method, path)
+    assert (found.pattern if found else None) == pattern
+
+
+@pytest.mark.parametrize("pattern", ["", "POST", "post /x", "POST x", "POST /a b", "POST /a{b}", "POST /{", "POST  /x"])
+def test_a_malformed_pattern_is_refused(pattern: str) -> None:
+    with pytest.raises(SettingsError, match="the policy"):
+        Policy(pattern)
+
+
+def test_two_policies_for_the_same_requests_are_refused() -> None:
+    with pytest.raises(SettingsError, match="match the same requests"):
+        PolicyTable([Policy("GET /a/{x}"), Policy("GET /a/{y}")])
+
+
+def test_a_negative_limit_is_refused() -> None:
+    with pytest.raises(SettingsError, match="cannot be negative"):
+        Policy("GET /a", max_body_bytes=-1)
+
+
+segment = st.text(st.characters(exclude_characters="/{}", exclude_categories=("Z", "C")), min_size=1, max_size=8)
+
+
+@given(st.lists(st.one_of(segment, st.just("{p}")), min_size=1, max_size=5), st.lists(segment, min_size=5, max_size=5))
+def test_a_template_matches_its_own_instances_and_nothing_longer(template: list[str], values: list[str]) -> None:
+    table = PolicyTable([Policy("GET /" + "/".join(template))])
+    instance = "/" + "/".join(value if part == "{p}" else part for part, value in zip(template, values, strict=False))
+    assert table.find("GET", instance) is not None
+    assert table.find("GET", instance + "/more") is None
+    assert table.find("POST", instance) is None
