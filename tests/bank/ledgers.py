@@ -9,6 +9,13 @@ from bank.money import LARGEST
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
+class Order(NamedTuple):
+    debtor: int
+    creditor: int
+    currency: str
+    amount: int
+
+
 class Posting(NamedTuple):
     outcome: str
     transfer: int | None
@@ -38,9 +45,10 @@ def post(ledger: Connection, debtor: int, creditor: int, amount: int, currency: 
     return Posting(*row)
 
 
-def funded(ledger: Connection, *balances: int, currency: str = "EUR") -> list[int]:
-    """Open a treasury and one account for each balance; return the accounts."""
-    treasury = open_treasury(ledger, currency)
+def funded(ledger: Connection, *balances: int, currency: str = "EUR", treasury: int | None = None) -> list[int]:
+    """Open one account for each balance, funded by the treasury, which is opened if there is none; return them."""
+    if treasury is None:
+        treasury = open_treasury(ledger, currency)
     accounts = [open_account(ledger, currency) for _ in balances]
     for account, balance in zip(accounts, balances, strict=True):
         if balance:

@@ -40,8 +40,9 @@ def test_a_wrong_digit_is_noticed(iban: str, data: st.DataObject) -> None:
 
 
 @given(ibans, st.data())
-def test_two_swapped_neighbours_are_noticed(iban: str, data: st.DataObject) -> None:
-    pairs = [place for place in range(4, len(iban) - 1) if iban[place] != iban[place + 1]]
+def test_two_swapped_digits_are_noticed(iban: str, data: st.DataObject) -> None:
+    pairs = [place for place in range(4, len(iban) - 1) if iban[place : place + 2].isdigit()]
+    pairs = [place for place in pairs if iban[place] != iban[place + 1]]
     if not pairs:
         return
     place = data.draw(st.sampled_from(pairs))

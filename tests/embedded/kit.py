@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
 import psycopg
+import valkey
 
 from workhorse.embedded import ServerName, ServerStatus, status
 
@@ -65,7 +67,7 @@ def processes_of(folder: Path) -> dict[int, str]:
         with suppress(OSError):
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-            inside = os.readlink(entry / "cwd").startswith(str(folder))
+            inside = str((entry / "cwd").readlink()).startswith(str(folder))
             if not zombie and (str(folder) in command or inside):
                 found[int(entry.name)] = command
     return found
@@ -93,9 +95,20 @@ def steward_of(folder: Path) -> int:
 def query(url: str, statement: str) -> object:
     """The first value of what a statement returns, on a connection of its own."""
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
-        cursor = connection.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        cursor = connection.execute(statement.encode())
         row = cursor.fetchone() if cursor.description else None
         return row[0] if row else None
+
+
+@contextmanager
+def cache_at(url: str) -> Generator[Any]:
+    """A client of the cache. Any, because the driver's own types are incomplete."""
+    driver: Any = valkey.Valkey
+    cache = driver.from_url(url)
+    try:
+        yield cache
+    finally:
+        cache.close()
 
 
 def serves(url: str) -> bool:
@@ -112,7 +125,7 @@ def kill(pid: int) -> None:
 
 
 @contextmanager
-def client_process(folder: Path, *, linger_seconds: float = 0.5) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def client_process(folder: Path, *, linger_seconds: float = 0.5) -> Generator[tuple[subprocess.Popen[str], str]]:
     """Another process that is attached, and the URL that it was given."""
     command = [sys.executable, "-c", CLIENT, str(folder), str(linger_seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -124,7 +137,7 @@ def client_process(folder: Path, *, linger_seconds: float = 0.5) -> Iterator[tup
 
 
 @contextmanager
-def public_folder() -> Iterator[Path]:
+def public_folder() -> Generator[Path]:
     """A temporary folder that every user may pass through and write in, as /tmp is."""
     folder = Path(tempfile.mkdtemp(prefix="workhorse-test-"))
     folder.chmod(0o777)

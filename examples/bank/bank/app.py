@@ -141,6 +141,12 @@ async def page_style() -> Response:
     return _static("page.css", "text/css; charset=utf-8")
 
 
+@api.get("/page.svg", include_in_schema=False)
+async def page_icon() -> Response:
+    """The page's icon."""
+    return _static("page.svg", "image/svg+xml")
+
+
 def _static(name: str, media_type: str) -> Response:
     return Response(
         files("bank").joinpath("page", name).read_bytes(),

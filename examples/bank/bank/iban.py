@@ -2,7 +2,7 @@
 
 An IBAN is a country, two check digits, and a number whose form the country decides. Moved to the end and with each
 letter read as a number (A is 10, Z is 35), country and check digits leave the remainder 1 when the whole is divided
-by 97 (ISO 7064, MOD 97-10): so every single wrong digit and every swap of two neighbours is noticed.
+by 97 (ISO 7064, MOD 97-10): so every single wrong digit and every swap of two neighbouring digits is noticed.
 """
 
 import re

@@ -197,7 +197,7 @@ class Customers:
             case Kind.PAY_SELF:
                 creditor = debtor.id
             case Kind.CONFUSE:
-                others = [currency for currency in self._currencies if currency != debtor.currency]
+                others: list[Currency] = [currency for currency in self._currencies if currency != debtor.currency]
                 creditor = rng.choice(self._by_currency[rng.choice(others)]).id
             case _:
                 creditor = self._other(group, debtor, rng).id

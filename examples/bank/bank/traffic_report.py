@@ -46,11 +46,11 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """What became of a payment file. `wanted` is how many of its transactions should have been posted."""
+    """What became of a payment file: of so many transactions, so many were posted and refused."""
 
+    transactions: int
     posted: int
     refused: int
-    wanted: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

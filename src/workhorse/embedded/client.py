@@ -18,14 +18,14 @@ from urllib.parse import quote
 from workhorse.embedded.folder import Folder, log_tail
 from workhorse.embedded.locks import is_held
 from workhorse.embedded.presence import Presence, ring, start_steward
-from workhorse.embedded.state import ServerName, ServerRecord, ServerState, StewardRecord, read_record
+from workhorse.embedded.state import DATABASE, ServerName, ServerRecord, ServerState, StewardRecord, read_record
 from workhorse.embedded.wire import ask_valkey, ensure_database
 from workhorse.errors import EmbeddedServerError
 
-__all__ = ["DATABASE", "Attachment", "attach", "require_posix"]
+__all__ = ["Attachment", "attach", "require_posix"]
 
-DATABASE: Final = "app"
-POLL_SECONDS: Final = 0.005
+POLL_SECONDS: Final = 0.004
+LONGEST_POLL_SECONDS: Final = 0.05
 STEWARDS: Final = 5
 """How many stewards one call starts before it gives up: they are killed, or they fail."""
 
@@ -187,6 +187,7 @@ def _await_servers(
     if not presence.lock.is_in_place():
         raise EmbeddedServerError(f"{folder.path} was deleted while this process attached to it: attach again")
     started = 0
+    pause = POLL_SECONDS
     asked = ""  # the token of the steward that was asked
     failed_before: Mapping[ServerName, int] = {}
     while True:
@@ -215,7 +216,8 @@ def _await_servers(
                 return {name: record.servers[name].socket for name in wanted}
         if time.monotonic() >= until:
             raise EmbeddedServerError(_late(folder, record))
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(pause * 1.2, LONGEST_POLL_SECONDS)  # many may wait, and what they wait for needs the processor
 
 
 def _want(folder: Folder, wanted: tuple[ServerName, ...], postgres_bin: Path | None) -> None:

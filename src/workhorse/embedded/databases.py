@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from workhorse.embedded.client import Attachment
+from workhorse.embedded.state import DATABASE
 from workhorse.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["drop_database", "fresh_database"]
 
 MAINTENANCE: Final = "postgres"
-KEPT: Final = frozenset({"", "app", "postgres", "template0", "template1"})
+KEPT: Final = frozenset({"", DATABASE, MAINTENANCE, "template0", "template1"})
 
 
 def fresh_database(server: Attachment | str, name: str | None = None) -> str:

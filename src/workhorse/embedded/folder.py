@@ -22,7 +22,6 @@ import os
 import shutil
 import stat
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,9 +157,12 @@ class Folder:
         own = self.path / "run"
         if socket_path_fits(own):
             return make_private(own)
+        import hashlib  # noqa: PLC0415 - it loads OpenSSL, which few folders need
+
+        key = hashlib.blake2b(os.fsencode(self.path), digest_size=8).hexdigest()
         faults: list[str] = []
         for base in short_bases():
-            chosen = base / f"workhorse-{os.geteuid()}" / f"{zlib.crc32(os.fsencode(self.path)):08x}"
+            chosen = base / f"workhorse-{os.geteuid()}" / key
             if not socket_path_fits(chosen):
                 faults.append(f"{base}: too long")
                 continue

@@ -5,6 +5,7 @@ is never used. There is no TCP port and no password: the socket stands in a fold
 authentication. fsync, full_page_writes and synchronous_commit are left on: what was committed survives any kill.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,13 +17,12 @@ from workhorse.embedded.binaries import find_postgres, postgres_major
 from workhorse.embedded.credentials import Disguise, Identity, choose_identity, hand_over
 from workhorse.embedded.folder import Folder, log_tail
 from workhorse.embedded.keeper import Server, Steps, run_tool
-from workhorse.embedded.state import ServerName
+from workhorse.embedded.state import DATABASE, ServerName
 from workhorse.embedded.wire import ensure_database, postgres_socket
 from workhorse.errors import EmbeddedServerError
 
-__all__ = ["DATABASE", "Postgres"]
+__all__ = ["Postgres"]
 
-DATABASE: Final = "app"
 BUILTIN_LOCALE_SINCE: Final = 17
 
 # Written once, when the cluster is made, so that a person may change them.
@@ -48,9 +48,9 @@ class Postgres(Server):
         (signal.SIGKILL, 5.0),
     )
 
-    def __init__(self, folder: Folder, sockets: Path, bin_folder: Path | None) -> None:
+    def __init__(self, folder: Folder, sockets: Path) -> None:
         super().__init__(folder, sockets)
-        self._bin_folder = bin_folder
+        self._bin_folder: Path | None = None
         self._programs: Path | None = None
         self._identity: Identity | None = None
 
@@ -76,6 +76,10 @@ class Postgres(Server):
 
     def prepare(self) -> Steps:
         """Make the cluster where there is none, and check that these programs can read the one that is there."""
+        # Read at each start, because whoever named a wrong folder names another one next.
+        with contextlib.suppress(FileNotFoundError):
+            chosen = self.folder.wanted(self.name).read_text(encoding="utf-8")
+            self._bin_folder = Path(chosen) if chosen else None
         self._programs = find_postgres(self._bin_folder)
         identity = self.identity()
         if identity.disguise is Disguise.USER:

@@ -92,11 +92,11 @@ class Presence:
             if not self.folder.is_ours():
                 return  # the folder was deleted, and with it what there was to watch
             try:
-                start_steward(self.folder, linger_seconds=self.linger_seconds, even_if_stopped=False)
-                pause = WATCH_SECONDS
+                started = start_steward(self.folder, linger_seconds=self.linger_seconds, even_if_stopped=False)
             except (EmbeddedServerError, OSError):
-                # The reason is in steward.log. This thread has nobody to tell, and must not give up.
-                pause = min(pause * 2, LONGEST_WATCH_SECONDS)
+                started = True  # in vain: the reason is in steward.log, and this thread has nobody to tell
+            # A steward that ends again and again is started ever more seldom.
+            pause = min(pause * 2, LONGEST_WATCH_SECONDS) if started else WATCH_SECONDS
 
 
 def start_steward(folder: Folder, *, linger_seconds: float, even_if_stopped: bool) -> bool:

@@ -12,8 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
 
-__all__ = ["ServerName", "ServerRecord", "ServerState", "StewardRecord", "read_record", "write_record"]
+__all__ = ["DATABASE", "ServerName", "ServerRecord", "ServerState", "StewardRecord", "read_record", "write_record"]
 
+DATABASE: Final = "app"
+"""The database that every embedded Postgres has, beside its own `postgres`."""
 RECORD_BYTES: Final = 256 * 1024
 
 

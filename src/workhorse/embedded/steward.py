@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Final
 
 from workhorse.embedded.folder import Folder
-from workhorse.embedded.keeper import Keeper, Server
+from workhorse.embedded.keeper import Keeper
 from workhorse.embedded.locks import FileLock
 from workhorse.embedded.postgres import Postgres
 from workhorse.embedded.state import ServerName, StewardRecord, write_record
@@ -45,6 +45,7 @@ LOG_CHECK_SECONDS: Final = 5.0
 STOP_POLL_SECONDS: Final = 0.004
 USAGE: Final = 2
 ANOTHER_IS_THERE: Final = 3
+SERVERS: Final = {server.name: server for server in (Postgres, Valkey)}
 
 
 class Steward:
@@ -127,12 +128,9 @@ class Steward:
     def _hire(self) -> None:
         """Take on the servers that are wanted and not kept yet."""
         for name in ServerName:
-            if name in self._keepers:
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                bin_folder = self._folder.wanted(name).read_text(encoding="utf-8")
+            if name not in self._keepers and self._folder.wanted(name).exists():
                 self._sockets = self._sockets or self._folder.socket_folder()
-                self._keepers[name] = Keeper(make_server(name, self._folder, self._sockets, bin_folder))
+                self._keepers[name] = Keeper(SERVERS[name](self._folder, self._sockets))
 
     def _publish(self) -> None:
         record = StewardRecord(
@@ -195,15 +193,6 @@ class Steward:
         if self._lock.is_in_place():
             self._folder.state.unlink(missing_ok=True)
         note(f"steward {os.getpid()} ends")
-
-
-def make_server(name: ServerName, folder: Folder, sockets: Path, bin_folder: str) -> Server:
-    """The server called `name`."""
-    match name:
-        case ServerName.POSTGRES:
-            return Postgres(folder, sockets, Path(bin_folder) if bin_folder else None)
-        case ServerName.VALKEY:
-            return Valkey(folder, sockets)
 
 
 def note(text: str) -> None:

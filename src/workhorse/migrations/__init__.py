@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
-from typing import Final
+from typing import Final, Self
 
 from workhorse.errors import StartupError
 
@@ -40,11 +40,18 @@ class Migrations:
         name: names the set in the database; it never changes.
         package: an importable package.
         folder: where in it the files `0001_name.sql`, `0002_...` lie.
+        steps: instead of a package, the SQL itself, for an app of one file (`Migrations.inline`).
     """
 
     name: str
     package: str
     folder: str = "sql/migrations"
+    steps: tuple[str, ...] = ()
+
+    @classmethod
+    def inline(cls, name: str, *steps: str) -> Self:
+        """A set whose migrations stand in the code. Add further ones at the end; never change one."""
+        return cls(name, package="", steps=steps)
 
     def load(self) -> list[Migration]:
         """Read the files in order.
@@ -52,6 +59,8 @@ class Migrations:
         Raises:
             StartupError: the folder is missing, a .sql file is misnamed, or a number is missing or there twice.
         """
+        if self.steps:
+            return [Migration(number, "inline", sql) for number, sql in enumerate(self.steps, start=1)]
         place = f"{self.package}/{self.folder}"
         try:
             entries = sorted(files(self.package).joinpath(self.folder).iterdir(), key=lambda entry: entry.name)

@@ -1,5 +1,6 @@
 """uvicorn, for those who run it already: `pip install "workhorse[uvicorn]"`."""
 
+import signal
 import threading
 from typing import Any
 
@@ -31,6 +32,9 @@ def run(launch: Launch) -> int:
         server_header=False,
     )
     announce_when_started(launch, threading.Event())
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises the signal that ended it once more, for the handlers that were there before: these.
+        signal.signal(signum, lambda *_: None)
     server = uvicorn.Server(config)
     if config.should_reload:
         ChangeReload(config, target=server.run, sockets=[config.bind_socket()]).run()

@@ -39,13 +39,13 @@ def merge(readings: Iterable[Reading], known: Iterable[Merged] = ()) -> dict[str
     """
     merged = {metric.name: metric for metric in known}
     for series, numbers, living in readings:
-        if series.kind == "gauge" and not living:
-            continue
         metric = merged.get(series.name)
         if metric is None:
             metric = Merged(series.name, series.kind, series.help, series.labels, series.bounds, {})
             merged[series.name] = metric
         elif (metric.kind, metric.labels, metric.bounds) != (series.kind, series.labels, series.bounds):
+            continue
+        if series.kind == "gauge" and not living:
             continue
         sums = metric.series.get(series.values)
         total = numbers if sums is None else [a + b for a, b in zip(sums, numbers, strict=True)]

@@ -56,7 +56,8 @@ class Log:
         self._capacity = capacity
         self._interval = interval_seconds
         self._lines: list[Line] = []
-        self._lock = threading.Lock()
+        # Reentrant, since a finalizer or a signal handler may come in while this thread holds it.
+        self._lock = threading.RLock()
         self._overflowed = 0
         self._unwritten = 0
         self._reported = 0

@@ -120,7 +120,7 @@ class Family(Generic[ChildT]):
         definition: Series,
         make: Callable[[Slots], ChildT],
         allot: "Callable[[Series], Slots | None]",
-        lock: threading.Lock,
+        lock: threading.RLock,
     ) -> None:
         self.definition = definition
         self._make = make
@@ -189,7 +189,8 @@ class Registry:
         self._max_series = max_series
         self._pid = os.getpid()
         self._closed = False
-        self._lock = threading.Lock()
+        # Reentrant, since a finalizer or a signal handler may come in while this thread holds it.
+        self._lock = threading.RLock()
         self._families: dict[str, Family[Any]] = {}
         self._inherited = {series.key: slots for series, slots in self._store.inherited()}
         self._labelled = sum(1 for series, _ in self._store.inherited() if _limited(series))

@@ -19,7 +19,21 @@ MASK: Final = "***"
 MAX_CHARACTERS: Final = 16 * 1024
 MAX_DEPTH: Final = 8
 
-HINTS: Final = ("pass", "pwd", "secret", "token", "key", "cred", "auth", "cookie", "sig", "bearer", "eyj", "://")
+HINTS: Final = (
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "key",
+    "cred",
+    "auth",
+    "cookie",
+    "sig",
+    "session",
+    "bearer",
+    "eyj",
+    "://",
+)
 """Every text that one of the expressions below can match holds one of these, in lower case. ("key" is in PEM's too.)"""
 
 NAME: Final = (
@@ -34,7 +48,7 @@ QUOTED: Final = r"b?\"(?:[^\"\\]|\\.)*+\"?|b?'(?:[^'\\]|\\.)*+'?"
 
 HEADER: Final = re.compile(rf"((?:authorization|cookie){SEPARATOR})(?:{QUOTED}|[^\r\n]++)", re.IGNORECASE | re.DOTALL)
 PAIR: Final = re.compile(
-    rf"((?:{NAME}[\w-]{{0,32}}|(?<![a-z])(?:pass|sig|session[-_]?id)){SEPARATOR})(?:{QUOTED}|[^\s,;&\"'<>)}}\]]++)",
+    rf"((?:{NAME}[\w-]{{0,32}}|(?<![a-z])(?:pass|sig|session[-_]?id)){SEPARATOR})(?:{QUOTED}|[^\s,;&]++)",
     re.IGNORECASE | re.DOTALL,
 )
 BEARER: Final = re.compile(r"(\bbearer\s{1,4})[A-Za-z0-9._~+/=-]{16,}+", re.IGNORECASE)

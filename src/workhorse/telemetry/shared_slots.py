@@ -146,9 +146,10 @@ class SharedSlots:
         """Write down what `series` means, and return its zeroed slots.
 
         Raises:
-            OSError: the disk is full; nothing has changed.
+            OSError: the disk is full; there is no such series.
         """
         at = self._room(series.width)
+        self._next = at + series.width
         slots = self._slots(at, series.width)
         for index in range(series.width):
             slots[index] = 0.0
@@ -158,7 +159,6 @@ class SharedSlots:
         if written != len(line):
             os.ftruncate(self._series_fd, length)
             raise OSError(f"only {written} of {len(line)} bytes of a series definition could be written")
-        self._next = at + series.width
         return slots
 
     def read(self) -> list[Reading]:

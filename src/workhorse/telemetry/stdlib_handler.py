@@ -6,7 +6,7 @@ logging.basicConfig(handlers=[StdlibHandler(log)], level=logging.INFO)
 import logging
 from typing import Final
 
-from workhorse.telemetry.lines import Level, render_exception
+from workhorse.telemetry.lines import Level, plain, render_exception
 from workhorse.telemetry.log import Log
 
 __all__ = ["StdlibHandler"]
@@ -17,7 +17,7 @@ STANDARD_ATTRIBUTES: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"m
 class StdlibHandler(logging.Handler):
     """Sends records to `log` as events named `log.record`.
 
-    Fields: `logger`, `message`, `exception` (the traceback, where there is one), and what `extra=` gave.
+    Fields: `logger`, `message`, `exception` (the traceback) and `stack` where there is one, and what `extra=` gave.
     """
 
     def __init__(self, log: Log, level: int = logging.NOTSET) -> None:
@@ -26,7 +26,7 @@ class StdlibHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log one record. Never raises: a message whose arguments do not fit it is logged without them."""
-        fields = {name: value for name, value in record.__dict__.items() if name not in STANDARD_ATTRIBUTES}
+        fields = {str(name): value for name, value in record.__dict__.items() if name not in STANDARD_ATTRIBUTES}
         fields["logger"] = record.name
         fields["message"] = _message(record)
         error = record.exc_info[1] if record.exc_info else None
@@ -34,6 +34,8 @@ class StdlibHandler(logging.Handler):
             fields["exception"] = render_exception(error)
         elif record.exc_text:
             fields["exception"] = record.exc_text
+        if record.stack_info:
+            fields["stack"] = record.stack_info
         self._log.event(_level(record.levelno), "log.record", **fields)
 
 
@@ -41,7 +43,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 - an argument's __str__ may raise anything, and a log line must not
-        return f"{record.msg!s} (its arguments do not fit it)"
+        return f"{plain(record.msg)} (its arguments do not fit it)"
 
 
 def _level(number: int) -> Level:

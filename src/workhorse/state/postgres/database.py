@@ -186,6 +186,11 @@ class PostgresDatabase:
                 "options": options,
                 "connect_timeout": connect_timeout_seconds,
                 "application_name": "workhorse",
+                # A server that vanishes without a word (its machine is gone) would otherwise be waited for for hours.
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": int(statement_timeout_seconds * 1000),
             },
             min_size=min(pool_min, pool_max),
             max_size=pool_max,
