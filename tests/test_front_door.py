@@ -28,7 +28,7 @@ def test_every_promised_name_is_there_and_no_module_takes_its_place() -> None:
 
 
 def test_an_unknown_name_lists_what_is_offered() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'Untit'; it offers: .*unit"):
+    with pytest.raises(AttributeError, match=r"has no attribute 'Untit'; it offers: .*unit"):
         _ = workhorse.Untit
 
 

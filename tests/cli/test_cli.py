@@ -48,7 +48,7 @@ def test_config_prints_value_unit_and_source(cli: Cli) -> None:
 def test_config_masks_secrets_and_shows_their_place(cli: Cli) -> None:
     url = "postgresql://bank:hunter2@db.internal:5432/bank?sslpassword=hunter2"
     for arguments in (["config"], ["config", "--json"]):
-        done = cli(*arguments, DATABASE_URL=url, WORKHORSE_OPERATIONS__TOKEN="hunter2")  # noqa: S106
+        done = cli(*arguments, DATABASE_URL=url, WORKHORSE_OPERATIONS__TOKEN="hunter2")
         assert "hunter2" not in done.stdout + done.stderr
         assert "db.internal" in done.stdout
     rows = {row["name"]: row for row in json.loads(done.stdout)}

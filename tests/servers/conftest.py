@@ -1,5 +1,6 @@
 """Runs `workhorse run` as a user does: a process, a port, HTTP over a socket."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -127,10 +128,8 @@ def start(tmp_path: Path, database_url: str) -> Iterator[Start]:
                 one.process.wait(15)
             except subprocess.TimeoutExpired:
                 one.process.kill()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(one.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         one.process.wait()
 
 
@@ -164,7 +163,7 @@ class Background:
         def run() -> None:
             try:
                 self._result = call()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
                 self._error = error
 
         self._thread = threading.Thread(target=run, daemon=True)

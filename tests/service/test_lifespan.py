@@ -20,7 +20,8 @@ from workhorse.settings import Settings, load_settings
 def connections(url: str) -> int:
     with psycopg.connect(url) as connection:
         row = connection.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'workhorse' AND datname = current_database()"
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name = 'workhorse' AND datname = current_database()"
         ).fetchone()
     assert row is not None
     count: int = row[0]
@@ -149,7 +150,7 @@ def test_production_does_not_migrate_by_itself_and_says_the_command(
         async with running(service):
             pass
 
-    with pytest.raises(StartFailed, match="lacks migrations: workhorse 0001_replies. Run `workhorse migrate`"):
+    with pytest.raises(StartFailed, match=r"lacks migrations: workhorse 0001_replies\. Run `workhorse migrate`"):
         asyncio.run(main())
 
 

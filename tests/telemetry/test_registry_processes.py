@@ -224,5 +224,7 @@ print([registry.total("app_total", a=a) for a in ("before", "lost", "after")])
 print(registry.total("workhorse_metrics_series_dropped_total"))
 registry.close()
 """
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=20, check=False
+    )
     assert (done.stdout, done.stderr) == ("[2.0, 0.0, 1.0]\n2.0\n", "")

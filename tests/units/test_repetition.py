@@ -226,5 +226,6 @@ def test_the_state_of_a_wrapped_error_is_found() -> None:
         except psycopg.Error as error:
             raise RuntimeError from error
     except RuntimeError as error:
-        assert "40P01" in sqlstates(error)
+        found = sqlstates(error)
+    assert "40P01" in found
     assert sqlstates(ValueError()) == set()

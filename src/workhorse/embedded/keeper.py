@@ -21,7 +21,7 @@ from workhorse.embedded.processes import left_overs
 from workhorse.embedded.state import ServerName, ServerRecord, ServerState
 from workhorse.errors import EmbeddedServerError
 
-__all__ = ["Keeper", "Server", "Steps", "pause_before_restart", "run_tool"]
+__all__ = ["Keeper", "ProcessEnded", "Server", "Steps", "pause_before_restart", "run_tool"]
 
 Steps = Generator[float, None, None]
 
@@ -39,6 +39,10 @@ READY_SECONDS: Final = 600.0
 def pause_before_restart(failures: int) -> float:
     """Seconds to wait before a server is started again that has ended `failures` times in a row, the first being 1."""
     return 0.0 if failures <= 1 else min(0.25 * 2.0 ** min(failures - 2, 10), LONGEST_PAUSE_SECONDS)
+
+
+class ProcessEnded(EmbeddedServerError):
+    """A program ended that should have gone on, perhaps because somebody killed it: worth a second try."""
 
 
 class Server(ABC):
@@ -143,22 +147,25 @@ class Keeper:
                 started = time.monotonic()
                 while self.record.pid:
                     yield IDLE_SECONDS
-                error = f"it ended unasked: {self._tail()}"
-                failures = 1 if time.monotonic() - started >= STEADY_SECONDS else failures + 1
+                failures = 0 if time.monotonic() - started >= STEADY_SECONDS else failures
                 self.record = replace(self.record, restarts=self.record.restarts + 1)
+                raise ProcessEnded(f"it ended unasked: {self._tail()}")
             except (EmbeddedServerError, OSError) as failure:
-                yield from self._kill()
-                error = str(failure)
                 failures += 1
-            yield from self._pause(error, pause_before_restart(failures) if ever_ready else None)
+                yield from self._kill()
+                if ever_ready or (isinstance(failure, ProcessEnded) and failures == 1):
+                    yield from self._pause(ServerState.WAITING, str(failure), pause_before_restart(failures))
+                else:
+                    yield from self._pause(ServerState.FAILED, str(failure), IDLE_SECONDS)
+                    failures = 0
 
-    def _pause(self, error: str, seconds: float | None) -> Steps:
-        """Wait for `seconds`, or where they are None until somebody attaches."""
+    def _pause(self, state: ServerState, error: str, seconds: float) -> Steps:
+        """Wait for `seconds`, or until somebody attaches."""
         self._asked_again = False
-        self._set(ServerState.FAILED if seconds is None else ServerState.WAITING, error=error)
-        until = time.monotonic() + (seconds or 0.0)
-        while not self._asked_again and (seconds is None or time.monotonic() < until):
-            yield IDLE_SECONDS if seconds is None else until - time.monotonic()
+        self._set(state, error=error)
+        until = time.monotonic() + seconds
+        while not self._asked_again and time.monotonic() < until:
+            yield until - time.monotonic()
 
     def _start(self) -> Steps:
         yield from self._evict()
@@ -172,7 +179,7 @@ class Keeper:
         while (version := self.server.ask()) is None:
             yield ASK_SECONDS
             if not self.record.pid:
-                raise EmbeddedServerError(f"{self.server.name} ended while it started. Its log says:\n{self._tail()}")
+                raise ProcessEnded(f"{self.server.name} ended while it started. Its log says:\n{self._tail()}")
             if time.monotonic() > until:
                 raise EmbeddedServerError(f"{self.server.name} did not answer for {READY_SECONDS:.0f} s")
         self._set(ServerState.RUNNING, version=version, since=time.time())

@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 from workhorse.embedded.binaries import find_postgres, postgres_major
 from workhorse.embedded.credentials import Disguise, Identity, choose_identity, hand_over
 from workhorse.embedded.folder import Folder, log_tail
-from workhorse.embedded.keeper import Server, Steps, run_tool
+from workhorse.embedded.keeper import ProcessEnded, Server, Steps, run_tool
 from workhorse.embedded.state import DATABASE, ServerName
 from workhorse.embedded.wire import ensure_database, postgres_socket
 from workhorse.errors import EmbeddedServerError
@@ -130,7 +130,7 @@ class Postgres(Server):
         if code != 0:
             tail = log_tail(self.log, since=size)
             self._remove_half_made()
-            raise EmbeddedServerError(f"initdb could not make {self.data} (exit code {code}). Its log says:\n{tail}")
+            raise ProcessEnded(f"initdb could not make {self.data} (exit code {code}). Its log says:\n{tail}")
         with (half_made / "postgresql.conf").open("a", encoding="utf-8") as settings:
             settings.write(SETTINGS)
             settings.flush()

@@ -153,7 +153,8 @@ def _spawn(folder: Folder, linger_seconds: float) -> None:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise EmbeddedServerError(f"the steward of {folder.path} could not be started: {error}") from error
-    if done.returncode != 0 and not is_held(folder.steward_lock):
+    # One that was killed is no reason to give up: the caller sees that there is none, and starts the next.
+    if done.returncode > 0 and not is_held(folder.steward_lock):
         raise EmbeddedServerError(
             f"the steward of {folder.path} ended at once (exit code {done.returncode}). Its log says:\n"
             f"{log_tail(folder.steward_log, since=start)}"
@@ -164,6 +165,7 @@ def _environment() -> dict[str, str]:
     """What a process needs that outlives us: not our secrets. It must find this very package."""
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     root = Path(__file__).parents[2]
+    paths = [str(Path(path).absolute()) for path in environment.pop("PYTHONPATH", "").split(os.pathsep) if path]
     if root.name not in {"site-packages", "dist-packages"}:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), str(root))))
-    return environment
+        paths.append(str(root))
+    return environment | ({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})

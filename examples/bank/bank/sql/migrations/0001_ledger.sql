@@ -192,39 +192,28 @@ CREATE FUNCTION bank.post_transfer(
     OUT outcome text, OUT transfer bigint, OUT at timestamptz
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    account record;
-    debtor record;
-    creditor record;
-    found_debtor boolean := false;
-    found_creditor boolean := false;
+    debtor_currency text;
+    debtor_room bigint;
+    creditor_currency text;
+    creditor_balance bigint;
 BEGIN
-    FOR account IN
+    SELECT max(party.currency) FILTER (WHERE party.id = payer),
+        max(party.balance - party.floor) FILTER (WHERE party.id = payer),
+        max(party.currency) FILTER (WHERE party.id = payee),
+        max(party.balance) FILTER (WHERE party.id = payee)
+    INTO debtor_currency, debtor_room, creditor_currency, creditor_balance
+    FROM (
         SELECT a.id, a.currency, a.balance, a.floor FROM bank.accounts AS a
         WHERE a.id IN (payer, payee) ORDER BY a.id FOR NO KEY UPDATE
-    LOOP
-        IF account.id = payer THEN
-            debtor := account;
-            found_debtor := true;
-        ELSE
-            creditor := account;
-            found_creditor := true;
-        END IF;
-    END LOOP;
+    ) AS party;
     outcome := CASE
         WHEN payer = payee THEN 'same_account'
-        WHEN NOT found_debtor THEN 'unknown_debtor'
-        WHEN NOT found_creditor THEN 'unknown_creditor'
-    END;
-    IF outcome IS NOT NULL THEN
-        RETURN;
-    END IF;
-    outcome := CASE
-        WHEN debtor.currency <> unit OR creditor.currency <> unit THEN 'currency_mismatch'
+        WHEN debtor_currency IS NULL THEN 'unknown_debtor'
+        WHEN creditor_currency IS NULL THEN 'unknown_creditor'
+        WHEN debtor_currency <> unit OR creditor_currency <> unit THEN 'currency_mismatch'
         WHEN sum > 9007199254740991 THEN 'overflow'
-        WHEN taken_back IS NOT NULL AND EXISTS (SELECT FROM bank.transfers WHERE reverses = taken_back)
-            THEN 'already_reversed'
-        WHEN debtor.balance - sum < debtor.floor THEN 'insufficient_funds'
-        WHEN creditor.balance + sum > 9007199254740991 THEN 'overflow'
+        WHEN debtor_room < sum THEN 'insufficient_funds'
+        WHEN creditor_balance + sum > 9007199254740991 THEN 'overflow'
     END;
     IF outcome IS NOT NULL THEN
         RETURN;
@@ -258,6 +247,12 @@ BEGIN
     currency := taken_back.currency;
     amount := taken_back.amount;
     reference := 'Reversal of transfer ' || original;
+    -- Under the locks that every reversal of this transfer takes, nobody else can be about to reverse it.
+    PERFORM FROM bank.accounts AS a WHERE a.id IN (debtor, creditor) ORDER BY a.id FOR NO KEY UPDATE;
+    IF EXISTS (SELECT FROM bank.transfers AS t WHERE t.reverses = original) THEN
+        outcome := 'already_reversed';
+        RETURN;
+    END IF;
     SELECT p.outcome, p.transfer, p.at INTO outcome, transfer, posted_at
     FROM bank.post_transfer(debtor, creditor, currency, amount, reference, original) AS p;
 END

@@ -1,0 +1,130 @@
+"""The bank under test: `workhorse run` in a session of its own, to be killed whole or in parts, and started again."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Final
+
+from bank.demo_server import FOLDER, demo_environment
+from bank.traffic_http import Address
+
+STOP_SECONDS: Final = 20.0
+GONE_SECONDS: Final = 15.0
+POLL_SECONDS: Final = 0.005
+
+
+class BankServer:
+    """One bank, and its processes of now.
+
+    Args:
+        address: where it listens.
+        embedded_folder: its Postgres.
+        workers: processes that serve.
+        log: where it writes.
+    """
+
+    def __init__(self, address: Address, embedded_folder: Path, *, workers: int, log: Path) -> None:
+        self.address = address
+        self.log = log
+        self._embedded_folder = embedded_folder
+        self._workers = workers
+        self._main: subprocess.Popen[bytes] | None = None
+
+    @property
+    def main(self) -> int:
+        """The pid of the main process, and of its session."""
+        assert self._main is not None
+        return self._main.pid
+
+    def start(self) -> None:
+        """Start it. That it serves is for the clients to find out."""
+        environment = {
+            **demo_environment(os.environ),
+            "WORKHORSE_EMBEDDED__FOLDER": str(self._embedded_folder),
+            "WORKHORSE_ENVIRONMENT": "test",
+        }
+        command = [str(Path(sysconfig.get_path("scripts")) / "workhorse"), "run", "bank.app:service"]
+        command += ["--host", self.address.host, "--port", str(self.address.port), "--workers", str(self._workers)]
+        with self.log.open("ab") as log:
+            self._main = subprocess.Popen(
+                command, cwd=FOLDER, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def workers(self) -> list[int]:
+        """The pids of the worker processes."""
+        return [pid for pid, parent, command in processes() if parent == self.main and "spawn_main" in command]
+
+    def kill_all(self) -> None:
+        """SIGKILL to every process of it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.main, signal.SIGKILL)
+        self.reap()
+
+    def kill_main(self) -> None:
+        """SIGKILL to the main process alone."""
+        os.kill(self.main, signal.SIGKILL)
+        self.reap()
+
+    def reap(self) -> None:
+        """Wait for the main process, so that its pid can be anybody's again."""
+        assert self._main is not None
+        self._main.wait(STOP_SECONDS)
+
+    def await_gone(self) -> None:
+        """Wait until the workers of a killed main process have ended by themselves.
+
+        Raises:
+            AssertionError: they have not.
+        """
+        give_up = time.monotonic() + GONE_SECONDS
+        while left := [pid for pid in session(self.main) if alive(pid)]:
+            assert time.monotonic() < give_up, f"the workers {left} outlive their main process"
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End it, in whatever state it is."""
+        if self._main is None:
+            return
+        if self._main.poll() is None:
+            self._main.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._main.wait(STOP_SECONDS)
+        self.kill_all()
+
+
+def processes() -> list[tuple[int, int, str]]:
+    """Pid, parent and command line of every process."""
+    if sys.platform != "linux":
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+        rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+        return [(int(pid), int(parent), command) for pid, parent, command in rows]
+    found: list[tuple[int, int, str]] = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                # After the command in parentheses, which may hold anything: state, parent, ... (proc_pid_stat(5)).
+                _, parent, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                found.append((int(folder.name), int(parent), command))
+    return found
+
+
+def session(leader: int) -> list[int]:
+    """The processes of a session."""
+    pids: list[int] = []
+    for pid, _, _ in processes():
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == leader:
+                pids.append(pid)
+    return pids
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs. One that has ended and that nobody has asked about has no command line any more."""
+    return any(other == pid and command for other, _, command in processes())

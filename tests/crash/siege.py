@@ -1,0 +1,192 @@
+"""One run: clients load the bank, and its processes and its Postgres are killed under them, again and again."""
+
+import asyncio
+import random
+import signal
+import time
+from dataclasses import dataclass
+from os import kill as send_signal
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from bank.seed import seed as seed_bank
+from bank.traffic import find_parties
+from bank.traffic_http import Address, Line, ask, encode_request
+from tests.crash.bank_server import BankServer
+from tests.crash.clients import Client, Witness
+from tests.crash.kills import Kill, Target, Wound, plan_kills
+from tests.crash.verdict import Posted
+from workhorse.embedded import ServerName, attach, status, stop
+from workhorse.servers.launch import free_port
+
+CLIENTS: Final = 16
+WORKERS: Final = 2
+# Few, so that every transfer meets others on its accounts.
+ACCOUNTS: Final = 50
+RECOVERY_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aftermath:
+    """What there was when the dust had settled."""
+
+    witness: Witness
+    wounds: list[Wound]
+    posted: list[Posted]
+    """All transfers but the opening balances, as the database has them."""
+    kept_replies: int
+    """Replies kept for retries."""
+    audit: dict[str, Any]
+    """What GET /books/audit said."""
+    wrong_balances: list[tuple[int, int, int]]
+    """Accounts whose balance is not the sum of their entries: id, balance, sum."""
+    totals: dict[str, int]
+    """The sum of all balances, by currency."""
+    seconds: float
+    bank_log: str
+
+
+async def besiege(folder: Path, *, kills: int, seed: int) -> Aftermath:
+    """Run it. Everything that was started is stopped at the end.
+
+    Args:
+        folder: an empty folder for the servers' data and the bank's log.
+        kills: how many.
+        seed: the schedule and the clients' choices follow from it.
+
+    Raises:
+        AssertionError: the bank did not recover in time.
+    """
+    embedded = folder / "embedded"
+    address = Address("127.0.0.1", free_port("127.0.0.1", 0))
+    bank = BankServer(address, embedded, workers=WORKERS, log=folder / "bank.log")
+    started = time.monotonic()
+    with attach(embedded, cache=False) as attachment:
+        try:
+            bank.start()
+            await _until_ready(address)
+            seed_bank(attachment.database_url, accounts=ACCOUNTS, report=lambda _: None)
+            witness, wounds = await _fight(bank, embedded, plan_kills(seed, kills), seed)
+            audit = await _audit(address)
+            return _inspect(
+                attachment.database_url, witness, wounds, audit, time.monotonic() - started, bank.log.read_text()
+            )
+        finally:
+            bank.stop()
+            stop(embedded)
+
+
+async def _fight(bank: BankServer, embedded: Path, kills: list[Kill], seed: int) -> tuple[Witness, list[Wound]]:
+    witness = Witness()
+    parties = await find_parties(bank.address, ACCOUNTS)
+    rng = random.Random(seed)
+    peace = asyncio.Event()
+    wounds: list[Wound] = []
+    async with asyncio.TaskGroup() as group:
+        for number in range(CLIENTS):
+            client = Client(f"client{number}", bank.address, parties, witness, rng.getrandbits(64))
+            group.create_task(client.play(peace))
+        try:
+            await _recovery(witness, time.monotonic())
+            for kill in kills:
+                await asyncio.sleep(kill.delay_seconds)
+                wounds.append(await _strike(kill, bank, embedded, witness, rng))
+        finally:
+            peace.set()
+    return witness, wounds
+
+
+async def _strike(kill: Kill, bank: BankServer, embedded: Path, witness: Witness, rng: random.Random) -> Wound:
+    """Kill, and wait until an order that was made later has been posted."""
+    restart = False
+    struck, in_flight = 0.0, 0
+    match kill.target:
+        case Target.POSTGRES:
+            pid = await asyncio.to_thread(_postgres, embedded)
+            struck, in_flight = time.monotonic(), witness.in_flight
+            send_signal(pid, signal.SIGKILL)
+        case Target.WORKER:
+            workers = bank.workers()
+            assert workers, f"the bank has no workers; its log ends: {bank.log.read_text()[-2000:]}"
+            struck, in_flight = time.monotonic(), witness.in_flight
+            send_signal(rng.choice(workers), signal.SIGKILL)
+        case Target.BANK:
+            struck, in_flight = time.monotonic(), witness.in_flight
+            bank.kill_all()
+            restart = True
+        case Target.MAIN:
+            struck, in_flight = time.monotonic(), witness.in_flight
+            bank.kill_main()
+            await asyncio.to_thread(bank.await_gone)
+            restart = True
+    if restart:
+        bank.start()
+    recovered = await _recovery(witness, struck)
+    return Wound(kill, in_flight, recovered - struck)
+
+
+async def _recovery(witness: Witness, since: float) -> float:
+    """Wait until an order made after `since` is posted. Returns when that was."""
+    while witness.newest_posted <= since:
+        waited = time.monotonic() - since
+        assert waited < RECOVERY_SECONDS, f"nothing was posted for {waited:.0f} s; {witness.faults[:5]}"
+        await asyncio.sleep(POLL_SECONDS)
+    return time.monotonic()
+
+
+def _postgres(embedded: Path) -> int:
+    """The pid of Postgres, once it runs again after an earlier kill."""
+    give_up = time.monotonic() + RECOVERY_SECONDS
+    while time.monotonic() < give_up:
+        for server in status(embedded).servers:
+            if server.name is ServerName.POSTGRES and server.pid and server.uptime_seconds is not None:
+                return server.pid
+        time.sleep(POLL_SECONDS)
+    raise AssertionError(f"Postgres does not run: {status(embedded)}")
+
+
+async def _until_ready(address: Address) -> None:
+    line = Line(address, deadline_seconds=5)
+    await ask(line, encode_request(address, "GET", "/-/ready"), patience_seconds=START_SECONDS)
+    line.close()
+
+
+async def _audit(address: Address) -> dict[str, Any]:
+    line = Line(address)
+    reply, _ = await ask(line, encode_request(address, "GET", "/books/audit"), patience_seconds=RECOVERY_SECONDS)
+    line.close()
+    return reply.json()
+
+
+def _inspect(
+    url: str, witness: Witness, wounds: list[Wound], audit: dict[str, Any], seconds: float, bank_log: str
+) -> Aftermath:
+    """Look at the database itself, past the bank."""
+    with psycopg.connect(url) as connection:
+        posted = connection.execute(
+            "SELECT id, debtor, creditor, currency, amount, reference FROM bank.transfers"
+            " WHERE reference <> 'Opening balance'"
+        ).fetchall()
+        kept = connection.execute("SELECT count(*) FROM workhorse.replies").fetchone()
+        wrong = connection.execute(
+            "SELECT a.id, a.balance, e.sum FROM bank.accounts a CROSS JOIN LATERAL"
+            " (SELECT coalesce(sum(CASE WHEN t.creditor = a.id THEN t.amount ELSE -t.amount END), 0) AS sum"
+            "    FROM bank.transfers t WHERE a.id IN (t.debtor, t.creditor)) e WHERE a.balance <> e.sum"
+        ).fetchall()
+        totals = connection.execute("SELECT currency, sum(balance)::bigint FROM bank.accounts GROUP BY currency")
+        assert kept is not None
+        return Aftermath(
+            witness=witness,
+            wounds=wounds,
+            posted=[Posted(*row) for row in posted],
+            kept_replies=kept[0],
+            audit=audit,
+            wrong_balances=[(one, balance, total) for one, balance, total in wrong],
+            totals=dict(totals.fetchall()),
+            seconds=seconds,
+            bank_log=bank_log,
+        )
