@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.bank.ledgers import Connection
 
+from tests.bank.ledgers import Connection
 from workhorse.migrations import Migrations
 from workhorse.state.postgres.migrate import apply_migrations
 

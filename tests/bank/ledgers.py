@@ -45,6 +45,13 @@ def post(ledger: Connection, debtor: int, creditor: int, amount: int, currency: 
     return Posting(*row)
 
 
+def reverse(ledger: Connection, transfer: int) -> Posting:
+    """Take a transfer back as the app does."""
+    row = ledger.execute("SELECT outcome, transfer FROM bank.reverse_transfer(%s)", (transfer,)).fetchone()
+    assert row is not None
+    return Posting(*row)
+
+
 def funded(ledger: Connection, *balances: int, currency: str = "EUR", treasury: int | None = None) -> list[int]:
     """Open one account for each balance, funded by the treasury, which is opened if there is none; return them."""
     if treasury is None:

@@ -5,6 +5,8 @@ import threading
 import psycopg
 import pytest
 from psycopg import errors
+
+from bank.money import LARGEST
 from tests.bank.ledgers import (
     Connection,
     Order,
@@ -14,9 +16,8 @@ from tests.bank.ledgers import (
     open_account,
     open_treasury,
     post,
+    reverse,
 )
-
-from bank.money import LARGEST
 
 BY_CONSTRAINT = {
     "a transfer of nothing": (
@@ -257,17 +258,16 @@ def test_a_transfer_is_reversed_once_though_two_try_at_once(bank_database: str) 
         treasury = open_treasury(ledger)
         account = open_account(ledger)
         transfer = post(ledger, treasury, account, 100).transfer
+        assert transfer is not None
     outcomes: list[str] = []
     barrier = threading.Barrier(4)
 
-    def reverse() -> None:
+    def attempt() -> None:
         with psycopg.connect(bank_database, autocommit=True) as connection:
             barrier.wait(timeout=30)
-            row = connection.execute("SELECT outcome FROM bank.reverse_transfer(%s)", (transfer,)).fetchone()
-            assert row is not None
-            outcomes.append(row[0])
+            outcomes.append(reverse(connection, transfer).outcome)
 
-    threads = [threading.Thread(target=reverse) for _ in range(4)]
+    threads = [threading.Thread(target=attempt) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

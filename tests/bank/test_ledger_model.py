@@ -5,9 +5,18 @@ from typing import NamedTuple
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.bank.ledgers import Connection, Order, balances, faults_of_the_books, open_account, open_treasury, post
 
 from bank.money import LARGEST
+from tests.bank.ledgers import (
+    Connection,
+    Order,
+    balances,
+    faults_of_the_books,
+    open_account,
+    open_treasury,
+    post,
+    reverse,
+)
 
 CURRENCIES = {1: "EUR", 2: "JPY", 3: "EUR", 4: "EUR", 5: "EUR", 6: "JPY"}
 TREASURIES = {1, 2}
@@ -82,27 +91,22 @@ def test_any_sequence_of_transfers_and_reversals_does_what_the_model_does(
     ledger: Connection, steps: list[Order | Reversal]
 ) -> None:
     model = Model()
-    transfers: list[int | None] = []
+    transfers: list[int] = []
     with ledger.transaction(force_rollback=True):
         ids = open_all(ledger)
         for step in steps:
-            match step:
-                case Order():
-                    expected = model.transfer(step)
-                    outcome, transfer = post(ledger, ids[step.debtor], ids[step.creditor], step.amount, step.currency)
-                case Reversal(place):
-                    if not transfers:
-                        continue
-                    place %= len(transfers)
-                    expected = model.reverse(place)
-                    row = ledger.execute(
-                        "SELECT outcome, transfer FROM bank.reverse_transfer(%s)", (transfers[place],)
-                    ).fetchone()
-                    assert row is not None
-                    outcome, transfer = row
-            assert outcome == expected
-            if outcome == "posted":
-                transfers.append(transfer)
+            if isinstance(step, Order):
+                expected = model.transfer(step)
+                posting = post(ledger, ids[step.debtor], ids[step.creditor], step.amount, step.currency)
+            elif transfers:
+                place = step.place % len(transfers)
+                expected = model.reverse(place)
+                posting = reverse(ledger, transfers[place])
+            else:
+                continue
+            assert posting.outcome == expected
+            if posting.transfer is not None:
+                transfers.append(posting.transfer)
         now = balances(ledger)
         assert {account: now[ids[account]] for account in CURRENCIES} == model.balances
         assert faults_of_the_books(ledger) == []

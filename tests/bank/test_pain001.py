@@ -2,15 +2,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.bank.paymentfiles import CREDITOR, DEBTOR, NAMESPACE, File, Payment, Transaction
 
 from bank import pain001
 from bank.money import format_amount
 from bank.pain001 import MAX_BYTES, MAX_FAULTS, MAX_TRANSACTIONS, AccountName, CreditTransfer, FileFaults, parse
+from tests.bank.paymentfiles import CREDITOR, DEBTOR, NAMESPACE, File, Payment, Transaction
 
 INITIATION = "/Document/CstmrCdtTrfInitn"
 TRANSACTION = f"{INITIATION}/PmtInf[1]/CdtTrfTxInf[1]"
@@ -298,21 +299,28 @@ def test_any_bytes_are_refused_and_nothing_else_is_raised(content: bytes) -> Non
     assert faults_of(content)
 
 
+# A text, or an element and what is in it.
+Tree: TypeAlias = "str | tuple[str, list[Tree]]"
+
+
+def grow(inner: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
+    return st.tuples(st.sampled_from(sorted(NODES)), st.lists(inner, max_size=5))
+
+
+leaves: st.SearchStrategy[Tree] = st.text(max_size=5)
+trees = st.recursive(leaves, grow)
+
+
 @settings(max_examples=100)
-@given(
-    st.recursive(
-        st.text(max_size=5), lambda inner: st.tuples(st.sampled_from(sorted(NODES)), st.lists(inner, max_size=5))
-    )
-)
-def test_any_tree_of_known_elements_is_refused_with_places(tree: object) -> None:
+@given(trees)
+def test_any_tree_of_known_elements_is_refused_with_places(tree: Tree) -> None:
     content = f'<Document xmlns="{NAMESPACE}"><CstmrCdtTrfInitn>{render(tree)}</CstmrCdtTrfInitn></Document>'
     for pointer, _ in faults_of(content.encode("utf-8", "replace")):
         assert pointer == "/" or pointer.startswith("/Document")
 
 
-def render(tree: object) -> str:
-    match tree:
-        case (str(name), list(children)):
-            return f"<{name}>{''.join(map(render, children))}</{name}>"
-        case _:
-            return str(tree)
+def render(tree: Tree) -> str:
+    if isinstance(tree, str):
+        return tree
+    name, children = tree
+    return f"<{name}>{''.join(map(render, children))}</{name}>"

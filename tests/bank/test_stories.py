@@ -3,14 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from pydantic import ValidationError
-from tests.bank.ledgers import Connection, balances, faults_of_the_books, funded, open_account, post
-from tests.bank.paymentfiles import File, Payment, Transaction
-from tests.bank.units import unit_on
 
 from bank import accounts, books, payments, transfers
 from bank.accounts import AccountOrder
@@ -25,6 +23,9 @@ from bank.problems import (
     TransferNotFound,
 )
 from bank.transfers import REFUSALS, TransferOrder
+from tests.bank.ledgers import Connection, balances, faults_of_the_books, funded, open_account, post
+from tests.bank.paymentfiles import File, Payment, Transaction
+from tests.bank.units import unit_on
 from workhorse import Work
 from workhorse.errors import Problem
 
@@ -144,9 +145,8 @@ def test_a_statement_runs_page_by_page_with_the_balance_after_each_entry(
     running: list[tuple[int, int]] = []
     before: int | None = None
     for _ in range(5):
-        page = in_a_unit(
-            bank_database, lambda work, before=before: accounts.statement(work, creditor, limit=2, before=before)
-        )
+        read = partial(accounts.statement, account=creditor, limit=2, before=before)
+        page = in_a_unit(bank_database, read)
         assert page.account.balance == 500 + 10 - 100
         running += [(entry.amount, entry.balance) for entry in page.entries]
         before = page.next

@@ -1,6 +1,6 @@
 """A unit of work as a request has it, without the request: for the tests of what is between the routes and the SQL."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from workhorse.state.postgres.database import PostgresDatabase
@@ -8,7 +8,7 @@ from workhorse.units import Work
 
 
 @asynccontextmanager
-async def unit_on(url: str) -> AsyncIterator[Work]:
+async def unit_on(url: str) -> AsyncGenerator[Work]:
     """A unit as a request has it; committed at the end, or rolled back by an exception."""
     database = PostgresDatabase(url)
     await database.open()

@@ -47,10 +47,11 @@ def test_config_prints_value_unit_and_source(cli: Cli) -> None:
 
 def test_config_masks_secrets_and_shows_their_place(cli: Cli) -> None:
     url = "postgresql://bank:hunter2@db.internal:5432/bank?sslpassword=hunter2"
-    for arguments in (["config"], ["config", "--json"]):
-        done = cli(*arguments, DATABASE_URL=url, WORKHORSE_OPERATIONS__TOKEN="hunter2")
-        assert "hunter2" not in done.stdout + done.stderr
-        assert "db.internal" in done.stdout
+    secrets = {"DATABASE_URL": url, "WORKHORSE_OPERATIONS__TOKEN": "hunter2"}
+    done = cli("config", "--json", **secrets)
+    for printed in (done, cli("config", **secrets)):
+        assert "hunter2" not in printed.stdout + printed.stderr
+        assert "db.internal" in printed.stdout
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert rows["database.url"]["source"] == "DATABASE_URL"
     assert rows["guard.max_body_bytes"]["unit"] == "bytes"

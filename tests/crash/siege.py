@@ -83,7 +83,7 @@ async def besiege(folder: Path, *, kills: int, seed: int) -> Aftermath:
 async def _fight(bank: BankServer, embedded: Path, kills: list[Kill], seed: int) -> tuple[Witness, list[Wound]]:
     witness = Witness()
     parties = await find_parties(bank.address, ACCOUNTS)
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311
     peace = asyncio.Event()
     wounds: list[Wound] = []
     async with asyncio.TaskGroup() as group:
@@ -91,10 +91,13 @@ async def _fight(bank: BankServer, embedded: Path, kills: list[Kill], seed: int)
             client = Client(f"client{number}", bank.address, parties, witness, rng.getrandbits(64))
             group.create_task(client.play(peace))
         try:
-            await _recovery(witness, time.monotonic())
+            await _recovery(bank, witness, time.monotonic())
             for kill in kills:
                 await asyncio.sleep(kill.delay_seconds)
-                wounds.append(await _strike(kill, bank, embedded, witness, rng))
+                try:
+                    wounds.append(await _strike(kill, bank, embedded, witness, rng))
+                except AssertionError as error:
+                    raise AssertionError(f"kill {len(wounds) + 1}, of {kill.target.value}: {error}") from None
         finally:
             peace.set()
     return witness, wounds
@@ -125,17 +128,23 @@ async def _strike(kill: Kill, bank: BankServer, embedded: Path, witness: Witness
             restart = True
     if restart:
         bank.start()
-    recovered = await _recovery(witness, struck)
-    return Wound(kill, in_flight, recovered - struck)
+    return Wound(kill, in_flight, await _recovery(bank, witness, struck))
 
 
-async def _recovery(witness: Witness, since: float) -> float:
-    """Wait until an order made after `since` is posted. Returns when that was."""
+async def _recovery(bank: BankServer, witness: Witness, since: float) -> float:
+    """Wait until an order made after `since` is posted. Returns how many seconds after it that was.
+
+    Raises:
+        AssertionError: that took too long.
+    """
     while witness.newest_posted <= since:
         waited = time.monotonic() - since
-        assert waited < RECOVERY_SECONDS, f"nothing was posted for {waited:.0f} s; {witness.faults[:5]}"
+        assert waited < RECOVERY_SECONDS, (
+            f"nothing was posted for {waited:.0f} s. Seen so far: {witness.faults[:5]}. The bank's log ends:\n"
+            f"{bank.log.read_text()[-4000:]}"
+        )
         await asyncio.sleep(POLL_SECONDS)
-    return time.monotonic()
+    return time.monotonic() - since
 
 
 def _postgres(embedded: Path) -> int:

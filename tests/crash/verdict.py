@@ -1,4 +1,4 @@
-"""Holds what the clients saw against what is in the database. Pure, and itself tested: a judge that is blind is none."""
+"""Holds what the clients saw against what is in the database. Pure, and tested itself."""
 
 import json
 from collections import defaultdict

@@ -2,8 +2,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.embedded.kit import processes_of, wait_until
 
+from tests.embedded.kit import processes_of, wait_until
 from workhorse.embedded import stop
 
 

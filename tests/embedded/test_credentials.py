@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from tests.embedded.kit import NOBODY, public_folder, run_as_nobody, run_without_namespaces
-
 from workhorse.embedded import attach, stop
 from workhorse.embedded.credentials import Disguise, choose_identity
 

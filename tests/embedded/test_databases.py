@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.embedded.kit import query, serves
 
+from tests.embedded.kit import query, serves
 from workhorse.embedded import Attachment, drop_database, fresh_database
 from workhorse.errors import EmbeddedServerError
 

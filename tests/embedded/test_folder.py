@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.embedded.kit import cache_at, processes_of, query, run_as_nobody, serves
 
+from tests.embedded.kit import cache_at, processes_of, query, run_as_nobody, serves
 from workhorse.embedded import ServerName, ServerState, attach, status, stop
 from workhorse.embedded.binaries import find_postgres
 from workhorse.embedded.folder import SOCKET_PATH_BYTES, Folder, log_tail, socket_path_fits

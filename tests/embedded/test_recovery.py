@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from tests.embedded.kit import (
     cache_at,
     client_process,
@@ -20,7 +21,6 @@ from tests.embedded.kit import (
     steward_of,
     wait_until,
 )
-
 from workhorse.embedded import Attachment, ServerName, ServerState, attach, status
 
 

@@ -136,6 +136,7 @@ def test_a_service_whose_database_is_away_is_live_and_not_ready(tmp_path: Any, s
                 live = await call(service, "GET", "/-/live")
                 ready = await call(service, "GET", "/-/ready")
                 os.kill(steward, signal.SIGCONT)
+                again = 0
                 for _ in range(200):
                     again = (await call(service, "GET", "/-/ready")).status
                     if again == 200:

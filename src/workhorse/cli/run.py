@@ -8,7 +8,7 @@ import argparse
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def check_target(target: str) -> None:
 
 
 @contextlib.contextmanager
-def embedded_servers(settings: Settings) -> Iterator[None]:
+def embedded_servers(settings: Settings) -> Generator[None]:
     """Keep the embedded servers running while this process does, where no database is named."""
     if settings.database.url is not None:
         yield

@@ -10,7 +10,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class Launch:
 
 
 @contextmanager
-def run_folder() -> Iterator[Path]:
+def run_folder() -> Generator[Path]:
     """A private folder for the processes of one run, told to them through the environment."""
     folder = Path(tempfile.mkdtemp(prefix="workhorse-run-"))
     (folder / "metrics").mkdir()

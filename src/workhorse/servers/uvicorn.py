@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -34,7 +35,7 @@ def run(launch: Launch) -> int:
     announce_when_started(launch, threading.Event())
     for signum in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal that ended it once more, for the handlers that were there before: these.
-        signal.signal(signum, lambda *_: None)
+        signal.signal(signum, _ignore)
     server = uvicorn.Server(config)
     if config.should_reload:
         ChangeReload(config, target=server.run, sockets=[config.bind_socket()]).run()
@@ -45,6 +46,10 @@ def run(launch: Launch) -> int:
         server.run()
         return 0 if server.started else 1
     return 0
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """Take no notice of a signal that has done its work already."""
 
 
 def _drain_first(server: Any, launch: Launch) -> None:

@@ -6,7 +6,7 @@ remembers what has to be closed: a half-finished start is undone like a whole on
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ def open_log(settings: Settings) -> Log:
 
 
 @asynccontextmanager
-async def find_urls(settings: Settings) -> AsyncIterator[Urls]:
+async def find_urls(settings: Settings) -> AsyncGenerator[Urls]:
     """Where the servers are: named by the settings, else embedded ones, which live as long as this context.
 
     Raises:
@@ -80,7 +80,7 @@ async def find_urls(settings: Settings) -> AsyncIterator[Urls]:
 
 
 @asynccontextmanager
-async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> AsyncIterator[Rooms]:
+async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> AsyncGenerator[Rooms]:
     """Open the rooms; close them in reverse at the end, or when a later one fails.
 
     Raises:
@@ -130,7 +130,7 @@ async def _migrate(settings: Settings, urls: Urls, sets: Sequence[Migrations], l
 
 
 @asynccontextmanager
-async def _purging(settings: Settings, database: Database, log: Log) -> AsyncIterator[None]:
+async def _purging(settings: Settings, database: Database, log: Log) -> AsyncGenerator[None]:
     """Forget old replies in the background, a bounded number at a time."""
     forget_after = settings.idempotency.keep_seconds + settings.idempotency.refuse_stale_seconds
     query = Query(load_queries("workhorse.units", "sql/queries.sql")["purge_replies"], (forget_after,))

@@ -5,7 +5,7 @@ and a client that sends one key a hundred times at once would take them all.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -25,7 +25,7 @@ class Turns:
         return len(self._locks)
 
     @asynccontextmanager
-    async def take(self, key: UUID) -> AsyncIterator[None]:
+    async def take(self, key: UUID) -> AsyncGenerator[None]:
         """Wait for the turn of `key` and hold it.
 
         Raises:

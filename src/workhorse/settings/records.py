@@ -1,0 +1,240 @@
+"""The records of the tree: every setting there is, with its unit in its name, its safe default and its sentence.
+
+A record is frozen and refuses names that it does not know: a misspelt limit must not silently be no limit.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+__all__ = [
+    "CacheSettings",
+    "DatabaseSettings",
+    "EmbeddedSettings",
+    "Environment",
+    "GuardSettings",
+    "IdempotencySettings",
+    "LogSettings",
+    "OperationsSettings",
+    "ServerSettings",
+    "SettingRow",
+    "Settings",
+    "leaves",
+]
+
+
+class Environment(StrEnum):
+    """Where the service runs, which decides what it may do without being told."""
+
+    DEVELOPMENT = "development"
+    """A person's machine: embedded servers, automatic migrations, readable log."""
+    TEST = "test"
+    """A test run: as development, and nothing is shared with it."""
+    PRODUCTION = "production"
+    """Real data: named servers only; unsafe settings are refused at start-up."""
+
+
+class Record(BaseModel):
+    """A part of the tree: frozen, and it refuses names that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class DatabaseSettings(Record):
+    """The Postgres that holds the business rows and everything that commits with them."""
+
+    url: SecretStr | None = Field(default=None, description="Connection URL (libpq). None: the embedded Postgres.")
+    pool_min: int = Field(default=1, ge=0, description="Connections that each worker process keeps open.")
+    pool_max: int = Field(default=16, ge=1, le=500, description="Connections that each worker process may open.")
+    acquire_timeout_seconds: float = Field(default=5, gt=0, description="Longest wait for a free connection.")
+    connect_timeout_seconds: int = Field(
+        default=5, ge=2, description="Longest wait for the server to accept a connection."
+    )
+    statement_timeout_seconds: float = Field(default=30, gt=0, description="Longest run of one statement of a unit.")
+    idle_timeout_seconds: float = Field(
+        default=60, gt=0, description="Longest pause inside a transaction before it is ended."
+    )
+    attempts: int = Field(
+        default=5, ge=1, le=20, description="How often a request runs when others' commits conflict with it."
+    )
+    insecure_plain_text: bool = Field(
+        default=False, description="Allow, in production, a database across the network without TLS."
+    )
+
+
+class CacheSettings(Record):
+    """The Redis-compatible server."""
+
+    url: SecretStr | None = Field(default=None, description="Connection URL. None: the embedded Valkey.")
+
+
+class EmbeddedSettings(Record):
+    """The real servers that Workhorse starts itself where none is named. Never in production."""
+
+    folder: Path = Field(default=Path(".workhorse"), description="Where their data lives, relative to the project.")
+    postgres_bin: Path | None = Field(default=None, description="The bin folder of a system's Postgres to use instead.")
+    linger_seconds: float = Field(default=5, ge=0, description="How long they outlive the last process that used them.")
+    start_timeout_seconds: float = Field(default=60, gt=0, description="Longest wait for them to be ready.")
+
+
+class ServerSettings(Record):
+    """The process that listens."""
+
+    kind: Literal["granian", "uvicorn", "hypercorn"] = Field(
+        default="granian", description="Which server runs the app."
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
+    workers: int = Field(default=1, ge=1, le=256, description="Worker processes.")
+    reload: bool = Field(default=False, description="Restart the workers when a file changes (development only).")
+    backlog: int = Field(default=1024, ge=64, description="Connections that may wait to be accepted.")
+    drain_seconds: float = Field(
+        default=0, ge=0, description="Pause between not ready and closing, for the load balancer to notice."
+    )
+    stop_timeout_seconds: int = Field(
+        default=20, ge=1, description="Longest time for requests under way to end at a stop."
+    )
+
+
+class GuardSettings(Record):
+    """The way in."""
+
+    allowed_hosts: Names = Field(
+        default=(),
+        description="Host names served; `*.example.com` for all below. None: this machine's, in development.",
+    )
+    insecure_any_host: bool = Field(default=False, description="Serve whatever Host a client sends.")
+    max_body_bytes: int = Field(
+        default=1024 * 1024, ge=0, description="Largest request body; a policy may set its own."
+    )
+    max_header_bytes: int = Field(default=32 * 1024, ge=1024, description="Largest sum of a request's header bytes.")
+    max_target_bytes: int = Field(default=8 * 1024, ge=256, description="Longest request target (path and query).")
+    hsts_seconds: int = Field(
+        default=63_072_000, ge=0, description="Strict-Transport-Security on replies over TLS; 0: none."
+    )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _commas(cls, value: object) -> object:
+        return _split_commas(value)
+
+
+class IdempotencySettings(Record):
+    """Retried requests."""
+
+    keep_seconds: int = Field(default=86_400, ge=60, description="How long a key is answered with its first reply.")
+    refuse_stale_seconds: int = Field(
+        default=7 * 86_400, ge=0, description="How long after that the key is refused as stale instead of run anew."
+    )
+    max_reply_bytes: int = Field(default=256 * 1024, ge=0, description="Largest reply body that is kept for a retry.")
+    purge_every_seconds: float = Field(default=300, gt=0, description="Pause between two clean-ups of kept replies.")
+
+
+class LogSettings(Record):
+    """What the process writes to standard output."""
+
+    format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto: text in development, else JSON lines."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is written."
+    )
+    access: bool = Field(default=True, description="Write one line per request.")
+
+
+class OperationsSettings(Record):
+    """The endpoints under /-/."""
+
+    metrics_networks: Names = Field(
+        default=("127.0.0.0/8", "::1/128"),
+        description="Networks that may read /-/metrics directly, that is, not through a proxy.",
+    )
+    token: SecretStr | None = Field(default=None, description="Bearer token that may read /-/metrics from anywhere.")
+
+    @field_validator("metrics_networks", mode="before")
+    @classmethod
+    def _commas(cls, value: object) -> object:
+        return _split_commas(value)
+
+
+class SettingRow(NamedTuple):
+    """One setting as an operator reads it. `unit` is empty for what has none."""
+
+    name: str
+    value: object
+    unit: str
+    source: str
+    description: str
+
+
+class Settings(BaseSettings):
+    """The whole tree. `load_settings` reads it; a test may build it directly.
+
+    Raises:
+        pydantic.ValidationError: a value given in code is malformed.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="WORKHORSE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    environment: Environment = Field(default=Environment.DEVELOPMENT, description="development, test or production.")
+    project: Path = Field(default_factory=Path.cwd, description="The project's folder.")
+    database: DatabaseSettings = DatabaseSettings()
+    cache: CacheSettings = CacheSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    server: ServerSettings = ServerSettings()
+    guard: GuardSettings = GuardSettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
+    log: LogSettings = LogSettings()
+    operations: OperationsSettings = OperationsSettings()
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def embedded_folder(self) -> Path:
+        """The absolute folder of the embedded servers."""
+        return (self.project / self.embedded.folder).absolute()
+
+    @property
+    def production(self) -> bool:
+        """Whether real data is at stake."""
+        return self.environment is Environment.PRODUCTION
+
+    def rows(self) -> Iterator[SettingRow]:
+        """Each setting once, in the order of the tree, with the place that its value came from."""
+        for name, field, value in leaves(self):
+            unit = next((unit for unit in ("seconds", "bytes") if name.endswith("_" + unit)), "")
+            yield SettingRow(name, value, unit, self._sources.get(name, "default"), field)
+
+    def with_sources(self, sources: Mapping[str, str]) -> Self:
+        """Note where the values came from, for `rows`."""
+        self._sources.update(sources)
+        return self
+
+
+def leaves(record: BaseModel, prefix: str = "") -> Iterator[tuple[str, str, object]]:
+    """Each setting below `record` as its dotted name, its description and its value."""
+    for name, field in type(record).model_fields.items():
+        value = getattr(record, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field.description or "", value
