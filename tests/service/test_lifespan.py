@@ -1,6 +1,8 @@
 """Start and stop: rooms before the app, undone when half done, and said plainly when they fail."""
 
 import asyncio
+import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -59,7 +61,7 @@ def test_the_app_starts_after_the_rooms_and_stops_before_them(settings: Settings
 def test_an_app_that_fails_to_start_leaves_nothing_open(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if app.state:
+        if app.title:
             raise RuntimeError("no licence")
         yield
 
@@ -167,3 +169,28 @@ def test_a_service_can_be_started_again_after_its_stop(settings: Settings) -> No
         return statuses
 
     assert asyncio.run(main()) == [200, 503, 200, 503]
+
+
+def test_what_the_app_logs_by_the_standard_library_is_in_the_same_log(
+    database_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own, which stand for an app's
+    settings = load_settings(tmp_path, database={"url": database_url}, log={"format": "json"})
+    app = FastAPI()
+
+    @app.get("/")
+    async def index() -> None:
+        logging.getLogger("app").warning("paid with password=%s", "hunter2")
+
+    service = Service(app, settings=settings)
+
+    async def main() -> None:
+        async with running(service):
+            await call(service, "GET", "/")
+
+    asyncio.run(main())
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    (line,) = [line for line in lines if line["level"] == "warning"]
+    assert "paid with" in json.dumps(line)
+    assert "hunter2" not in json.dumps(line)
+    assert logging.getLogger().handlers == []

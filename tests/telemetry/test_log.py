@@ -171,6 +171,7 @@ def test_a_slow_reader_of_a_non_blocking_pipe_gets_every_line() -> None:
     data = b""
     while data.count(b"\n") < 2000:
         time.sleep(0.001)
+        assert select.select([reading], [], [], 5)[0], "the log stopped writing"
         data += os.read(reading, 8192)
     log.close()
     os.close(reading)

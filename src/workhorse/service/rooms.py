@@ -6,7 +6,8 @@ remembers what has to be closed: a half-finished start is undone like a whole on
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+import logging
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from workhorse.state.postgres.database import PostgresDatabase
 from workhorse.state.postgres.migrate import Pending, apply_migrations, pending_migrations
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
+from workhorse.telemetry.stdlib_handler import StdlibHandler
 
 __all__ = ["Rooms", "Urls", "find_urls", "open_log", "open_rooms"]
 
@@ -79,6 +81,23 @@ async def find_urls(settings: Settings) -> AsyncGenerator[Urls]:
         await asyncio.to_thread(attachment.close)
 
 
+@contextlib.contextmanager
+def _standard_logging(settings: Settings, log: Log) -> Generator[None]:
+    """Send what the app and its libraries log through `logging` to the same log, unless the app set that up itself."""
+    root = logging.getLogger()
+    if root.handlers:
+        yield
+        return
+    level, handler = root.level, StdlibHandler(log)
+    root.addHandler(handler)
+    root.setLevel(settings.log.level.upper())
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
 @asynccontextmanager
 async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> AsyncGenerator[Rooms]:
     """Open the rooms; close them in reverse at the end, or when a later one fails.
@@ -90,6 +109,7 @@ async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> As
         log = open_log(settings)
         log.start()
         stack.callback(log.close)
+        stack.enter_context(_standard_logging(settings, log))
         run_folder = find_run_folder()
         metrics = Registry(run_folder / "metrics" if run_folder else None)
         stack.callback(metrics.close)

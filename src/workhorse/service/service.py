@@ -7,6 +7,7 @@ Building a service starts nothing and reads no settings, so that a module may be
 comes to life with the server's lifespan event, and is refused to serve before.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from workhorse.asgi import ASGIApp, Receive, Scope, Send, send_reply
@@ -187,7 +188,8 @@ class Service:
                     operations = self.settings.operations
                     token = operations.token.get_secret_value() if operations.token else None
                     if may_read_metrics(scope, parse_networks(operations.metrics_networks), token):
-                        reply = metrics_reply(self._rooms.metrics.render())
+                        # In a thread, because it reads the files of all workers.
+                        reply = metrics_reply(await asyncio.to_thread(self._rooms.metrics.render))
                 case _:
                     pass
         await send_reply(reply, send, head=scope["method"] == "HEAD")

@@ -6,7 +6,7 @@ private keys in PEM. A secret with neither a name nor a shape cannot be known.
 
 The cost is bounded: text beyond 16 KiB is cut (a part that was not looked at must not get out), a search for a few
 plain words lets most texts pass at once, and every regular expression is linear: it begins at a literal, and its
-repetitions are possessive or short. Masking twice changes nothing.
+repetitions are possessive or short.
 """
 
 import re
@@ -44,7 +44,7 @@ SECRET_NAME: Final = re.compile(NAME + r"|authorization|cookie|(?:^|[^a-z])(?:pa
 
 # `name=`, `name: `, `"name": `, and the pair `('name', ` of a printed list of headers or parameters.
 SEPARATOR: Final = r"(?:\\?[\"']?\s{0,4}[=:]|[\"'],)\s{0,4}"
-QUOTED: Final = r"b?\"(?:[^\"\\]|\\.)*+\"?|b?'(?:[^'\\]|\\.)*+'?"
+QUOTED: Final = r"b?\"(?:[^\"\\]|\\.?)*+\"?|b?'(?:[^'\\]|\\.?)*+'?"
 
 HEADER: Final = re.compile(rf"((?:authorization|cookie){SEPARATOR})(?:{QUOTED}|[^\r\n]++)", re.IGNORECASE | re.DOTALL)
 PAIR: Final = re.compile(
