@@ -155,21 +155,21 @@ def run_as_nobody(script: str, *arguments: str) -> subprocess.CompletedProcess[s
     """
     paths = os.pathsep.join(path for path in sys.path if path and Path(path).is_dir())
     command = ["env", "-i", "PATH=/usr/bin:/bin", f"PYTHONPATH={paths}", sys.executable, "-c", script, *arguments]
-    if os.geteuid() == 0:
-        python = Path(sys.base_prefix)
-        closed = [above for above in reversed(python.parents) if not above.stat().st_mode & 0o001]
-        steps = ["set -e", "cd /"]
-        if closed:
-            steps += [
-                "stash=$(mktemp -d)",
-                f"mount --bind {python} $stash",
-                f"mount -t tmpfs -o mode=755 none {closed[0]}",
-                f"mkdir -p {python}",
-                f"mount --bind $stash {python}",
-            ]
-        steps.append(f"exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups {shlex.join(command)}")
-        command = ["unshare", "--mount", "sh", "-c", "\n".join(steps)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    with tempfile.TemporaryDirectory(prefix="workhorse-test-") as stash:
+        if os.geteuid() == 0:
+            python = Path(sys.base_prefix)
+            closed = [above for above in reversed(python.parents) if not above.stat().st_mode & 0o001]
+            steps = ["set -e", "cd /"]
+            if closed:
+                steps += [
+                    f"mount --bind {python} {stash}",
+                    f"mount -t tmpfs -o mode=755 none {closed[0]}",
+                    f"mkdir -p {python}",
+                    f"mount --bind {stash} {python}",
+                ]
+            steps.append(f"exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups {shlex.join(command)}")
+            command = ["unshare", "--mount", "sh", "-c", "\n".join(steps)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def run_without_namespaces(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,8 +3,8 @@ import math
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tests.telemetry.exposition_parser import parse
 
+from tests.telemetry.exposition_parser import parse
 from workhorse.telemetry.exposition import Merged, bucket_quantile, exposition, merge
 from workhorse.telemetry.shared_slots import Reading, Series
 

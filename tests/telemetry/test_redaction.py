@@ -24,7 +24,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIhunter2\n-----END RSA PRIVATE KEY----
         ("https://s3/x?X-Amz-Signature=hunter2&X-Amz-Date=1", "https://s3/x?X-Amz-Signature=***&X-Amz-Date=1"),
         ("https://blob/x?sv=1&sig=hunter2", "https://blob/x?sv=1&sig=***"),
         ("host=db user=a password=hunter2 dbname=b", "host=db user=a password=*** dbname=b"),
-        ("host=db password = 'hunter2 \\' x' dbname=b", "host=db password = *** dbname=b"),
+        ("host=db password = 'hunter2 \\' x' dbname=b", "host=db password = '***' dbname=b"),
     ],
 )
 def test_the_secrets_of_a_url_are_masked_and_the_rest_is_kept(url: str, expected: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.telemetry.exposition_parser import parse, value_of
 
+from tests.telemetry.exposition_parser import parse, value_of
 from workhorse.errors import StartupError
 from workhorse.telemetry import Registry
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.telemetry.exposition_parser import parse, value_of
 
+from tests.telemetry.exposition_parser import parse, value_of
 from workhorse.telemetry import Registry
 
 WORKER = """

@@ -38,7 +38,7 @@ def counting_app(runs: list[str]) -> FastAPI:
             work.keep()
             raise Broke("Decided.")
         if text.startswith("big"):
-            return JSONResponse("x" * 300_000)
+            return JSONResponse("x" * 3_000_000)
         return JSONResponse({"id": row[0], "text": text}, 201, headers={"x-run": str(len(runs))})
 
     @app.post("/must")
@@ -187,7 +187,7 @@ def test_a_reply_too_large_to_keep_is_not_sent_twice_nor_run_twice(serving: Serv
         return first, await call(service, "POST", "/notes", headers=keyed("k"), as_json={"text": "big"})
 
     first, second = run(serving, script, runs)
-    assert (first.status, len(first.body)) == (200, 300_002)
+    assert (first.status, len(first.body)) == (200, 3_000_002)
     assert second.json()["type"] == "urn:workhorse:problem:idempotent-reply-not-kept"
     assert runs == ["notes"]
 

@@ -44,7 +44,8 @@ SECRET_NAME: Final = re.compile(NAME + r"|authorization|cookie|(?:^|[^a-z])(?:pa
 
 # `name=`, `name: `, `"name": `, and the pair `('name', ` of a printed list of headers or parameters.
 SEPARATOR: Final = r"(?:\\?[\"']?\s{0,4}[=:]|[\"'],)\s{0,4}"
-QUOTED: Final = r"b?\"(?:[^\"\\]|\\.?)*+\"?|b?'(?:[^'\\]|\\.?)*+'?"
+QUOTED: Final = r"(b?\")(?:[^\"\\]|\\.?)*+(\"?)|(b?')(?:[^'\\]|\\.?)*+('?)"
+"""A quoted value, to its end even where a quote is escaped or the text is cut: group 2 to 5 are the quotes, kept."""
 
 HEADER: Final = re.compile(rf"((?:authorization|cookie){SEPARATOR})(?:{QUOTED}|[^\r\n]++)", re.IGNORECASE | re.DOTALL)
 PAIR: Final = re.compile(
@@ -79,8 +80,8 @@ def redact_text(text: str) -> str:
     text = PEM.sub(lambda match: f"{match[1]}{MASK}{match[2] or ''}", text)
     text = URL_PASSWORD.sub(rf"\1{MASK}@", text)
     text = JWT.sub(MASK, text)
-    text = HEADER.sub(rf"\1{MASK}", text)
-    text = PAIR.sub(rf"\1{MASK}", text)
+    text = HEADER.sub(_mask_value, text)
+    text = PAIR.sub(_mask_value, text)
     return BEARER.sub(rf"\1{MASK}", text)
 
 
@@ -95,6 +96,11 @@ def redact_url(url: str) -> str:
 def redact_mapping(mapping: Mapping[str, object]) -> dict[str, Any]:
     """A copy in which the values of secret names are masked, and all other strings redacted, to a depth of 8."""
     return _redact_mapping(mapping, 0)
+
+
+def _mask_value(match: re.Match[str]) -> str:
+    before, *quotes = match.groups(default="")
+    return f"{before}{quotes[0]}{quotes[2]}{MASK}{quotes[1]}{quotes[3]}"
 
 
 def _redact_mapping(mapping: Mapping[str, object], depth: int) -> dict[str, Any]:

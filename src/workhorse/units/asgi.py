@@ -50,7 +50,7 @@ class UnitOptions:
     attempts: int = 5
     """How often a request is run at most."""
     keep_seconds: int = 86_400
-    max_reply_bytes: int = 256 * 1024
+    max_reply_bytes: int = 2 * 1024 * 1024
     wait_seconds: float = 30
     """Longest wait for the first request with the same key."""
 
