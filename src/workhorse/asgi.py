@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ASGIApp", "Headers", "Message", "Receive", "Reply", "Scope", "Send", "send_reply"]
+__all__ = ["ASGIApp", "Headers", "Message", "Receive", "Reply", "Scope", "Send", "route_path", "send_reply"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,6 +28,19 @@ class Reply:
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+
+
+def route_path(scope: Scope) -> str:
+    """The path as the app's router takes it.
+
+    A server or proxy that mounts the app under a prefix says so in `root_path`, and ASGI has the prefix in `path` as
+    well; routers, and so policies, are written without it.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and (path == root or path.startswith(root + "/")):
+        return path[len(root) :]
+    return path
 
 
 async def send_reply(reply: Reply, send: Send, *, head: bool = False) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import kill as send_signal
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.crash.bank_server import BankServer
 from tests.crash.clients import Client, Witness
 from tests.crash.kills import Kill, Target, Wound, plan_kills
 from tests.crash.verdict import Posted
-from workhorse.embedded import ServerName, attach, status, stop
+from workhorse.embedded import ServerName, ServerState, ServerStatus, attach, status, stop
 from workhorse.servers.launch import free_port
 
 CLIENTS: Final = 16
@@ -109,11 +110,11 @@ async def _strike(kill: Kill, bank: BankServer, embedded: Path, witness: Witness
     struck, in_flight = 0.0, 0
     match kill.target:
         case Target.POSTGRES:
-            pid = await asyncio.to_thread(_postgres, embedded)
+            pid = await asyncio.to_thread(_running_postgres, embedded)
             struck, in_flight = time.monotonic(), witness.in_flight
             send_signal(pid, signal.SIGKILL)
             # Its orphans serve on for a moment, which is no recovery.
-            await asyncio.to_thread(_postgres, embedded, other_than=pid)
+            await asyncio.to_thread(_revive, embedded, pid)
         case Target.WORKER:
             workers = bank.workers()
             assert workers, f"the bank has no workers; its log ends: {bank.log.read_text()[-2000:]}"
@@ -150,16 +151,29 @@ async def _recovery(bank: BankServer, witness: Witness, since: float) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _postgres(embedded: Path, *, other_than: int = 0) -> int:
-    """The pid of Postgres, once it runs (again)."""
+def _revive(embedded: Path, dead: int) -> None:
+    """Wait until Postgres runs again.
+
+    To its steward, a server that is killed every few seconds is one that crashes in a loop, and its pause before the
+    next start grows up to ten seconds. It ends the pause when somebody attaches, as any process that starts would.
+    """
+    _await_postgres(embedded, lambda server: server.pid != dead)
+    attach(embedded, cache=False).close()
+
+
+def _running_postgres(embedded: Path) -> int:
+    """The pid of Postgres, once it runs."""
+    return _await_postgres(embedded, lambda server: server.state is ServerState.RUNNING).pid or 0
+
+
+def _await_postgres(embedded: Path, until: Callable[[ServerStatus], bool]) -> ServerStatus:
     give_up = time.monotonic() + RECOVERY_SECONDS
     while time.monotonic() < give_up:
         for server in status(embedded).servers:
-            if server.name is ServerName.POSTGRES and server.pid not in {None, other_than} and server.socket:
-                assert server.pid is not None
-                return server.pid
+            if server.name is ServerName.POSTGRES and until(server):
+                return server
         time.sleep(POLL_SECONDS)
-    raise AssertionError(f"Postgres does not run: {status(embedded)}")
+    raise AssertionError(f"Postgres is not as it should be: {status(embedded)}")
 
 
 async def _until_ready(address: Address) -> None:

@@ -82,6 +82,7 @@ def test_what_looks_like_a_secret_in_text_is_masked(text: str) -> None:
 def test_what_has_the_shape_of_a_jwt_is_masked() -> None:
     assert redact_text(f"got {JWT}, refused") == "got ***, refused"
     assert redact_text(f"x={JWT[:40]}") == "x=***"
+    assert redact_text(f"x-{JWT}") == "x-***"
 
 
 @pytest.mark.parametrize(

@@ -283,3 +283,17 @@ def test_claims_are_equal_exactly_when_their_requests_are(
     assert (claims[0].scope == claims[1].scope) == (one[:3] == two[:3])
     assert (claims[0].digest == claims[1].digest) == (one[3] == two[3])
     assert -(2**63) <= claims[0].lock_key < 2**63
+
+
+def test_a_prefix_under_which_the_app_is_mounted_does_not_switch_its_policies_off(serving: Serving, sql: Sql) -> None:
+    runs: list[str] = []
+
+    async def script(service: Any) -> tuple[Seen, Seen]:
+        mounted: dict[str, Any] = {"root_path": "/api"}
+        without = await call(service, "POST", "/api/must", body=b"", **mounted)
+        return without, await call(service, "POST", "/api/must", headers=keyed("k"), body=b"", **mounted)
+
+    without, with_key = run(serving, script, runs)
+    assert without.json()["type"] == "urn:workhorse:problem:idempotency-key-missing"
+    assert with_key.status == 200
+    assert runs == ["must"]

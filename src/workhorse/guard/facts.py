@@ -7,7 +7,7 @@ may have forged, or be confused by case: that is settled here.
 from dataclasses import dataclass
 from typing import Final
 
-from workhorse.asgi import Scope
+from workhorse.asgi import Scope, route_path
 
 __all__ = ["SINGLE_VALUED", "Facts", "read_facts"]
 
@@ -44,6 +44,8 @@ class Facts:
     tls: bool
     traceparent: bytes | None
     request_id: bytes | None
+    route_path: str
+    """The path as the app's router sees it, without `root_path`."""
     client: str
     """The peer's address; empty where the server does not know it."""
 
@@ -69,6 +71,7 @@ def read_facts(scope: Scope) -> Facts:
         tls=scope.get("scheme") == "https",
         traceparent=get(b"traceparent"),
         request_id=get(b"x-request-id"),
+        route_path=route_path(scope),
         client=peer[0] if peer else "",
     )
 

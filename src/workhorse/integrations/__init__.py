@@ -4,7 +4,7 @@ import sys
 from importlib import import_module
 from typing import Final
 
-__all__ = ["adopt"]
+__all__ = ["adopt", "is_routed"]
 
 # The framework's module, and ours that adopts its apps; the more special one first.
 _ADOPTERS: Final = (
@@ -19,3 +19,15 @@ def adopt(app: object) -> bool:
     Returns whether a framework was recognised. An app of any other kind is left as it is, and served all the same.
     """
     return any(framework in sys.modules and import_module(adopter).adopt(app) for framework, adopter in _ADOPTERS)
+
+
+def is_routed(app: object, method: str, path: str) -> bool:
+    """Whether `app` has a route for this method (`*`: any) and path template.
+
+    True as well for an app of a framework that we do not know, whose routes cannot be asked.
+    """
+    if "starlette" not in sys.modules:
+        return True
+    starlette = import_module("workhorse.integrations.starlette")
+    routed: bool = starlette.is_routed(app, method, path)
+    return routed

@@ -4,6 +4,8 @@ Done through the framework's own exception handlers, so that its middleware sees
 app has none: an app that says how its errors look is right.
 """
 
+import itertools
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, cast
@@ -12,15 +14,21 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
-from workhorse.asgi import Reply
+from workhorse.asgi import Reply, Scope
 from workhorse.errors import Problem
 from workhorse.problems import internal_error, plain_problem, render_problem, request_instance
 
-__all__ = ["adopt", "http_error", "problem_response", "unexpected_error"]
+__all__ = ["adopt", "http_error", "is_routed", "problem_response", "unexpected_error"]
 
 # What Starlette puts into `detail` when it was given none.
 PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
+PARAMETER: Final = re.compile(r"\{[^/}]*\}")
+# One that each of Starlette's path convertors takes: str, int, float and path; uuid.
+SAMPLES: Final = ("1", "00000000-0000-4000-8000-000000000000")
+MAX_PARAMETERS: Final = 6
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -32,6 +40,35 @@ def adopt(app: object) -> bool:
     app.exception_handlers.setdefault(HTTPException, http_error)
     app.exception_handlers.setdefault(Exception, unexpected_error)
     return True
+
+
+def is_routed(app: object, method: str, path: str) -> bool:
+    """Whether one of the app's routes takes this method and path template.
+
+    The routes themselves are asked, with samples in place of the parameters, because routers nest in ways that only
+    they know. A sub-app that is mounted there takes everything below it, as far as can be seen.
+    """
+    if not isinstance(app, Starlette):
+        return True
+    parameters = len(PARAMETER.findall(path))
+    if parameters > MAX_PARAMETERS:
+        return True
+    methods = METHODS if method == "*" else (method,)
+    for samples in itertools.product(SAMPLES, repeat=parameters):
+        values = iter(samples)
+        sample = PARAMETER.sub(lambda _, values=values: next(values), path)
+        for one in methods:
+            scope: Scope = {
+                "type": "http",
+                "method": one,
+                "path": sample,
+                "root_path": "",
+                "headers": [],
+                "query_string": b"",
+            }
+            if any(route.matches(dict(scope))[0] is Match.FULL for route in app.routes):
+                return True
+    return False
 
 
 def problem_response(request: Request, error: Exception) -> Response:

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Sequence
 
 from workhorse.asgi import ASGIApp, Receive, Scope, Send, send_reply
-from workhorse.errors import DatabaseUnavailable, StartupError, WorkhorseError
+from workhorse.errors import DatabaseUnavailable, SettingsError, StartupError, WorkhorseError
 from workhorse.guard import Guard, compile_plan
-from workhorse.integrations import adopt
+from workhorse.integrations import adopt, is_routed
 from workhorse.migrations import Migrations
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import plain_problem
@@ -159,6 +159,7 @@ class Service:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _compose(self, settings: Settings, rooms: Rooms) -> ASGIApp:
+        self._check_policies()
         parse_networks(settings.operations.metrics_networks)
         plan = compile_plan(settings.guard, self._policies, local_hosts=not settings.production)
         unit = UnitLayer(
@@ -175,6 +176,15 @@ class Service:
             metrics=rooms.metrics,
         )
         return Guard(unit, plan, log=rooms.log, access_lines=settings.log.access, metrics=rooms.metrics)
+
+    def _check_policies(self) -> None:
+        """Refuse a policy that guards nothing: misspelt, it would silently be a control that went missing."""
+        lost = [policy.pattern for policy in self._policies if not is_routed(self._app, policy.method, policy.path)]
+        if lost:
+            raise SettingsError(
+                f"the app has no route for the policies {', '.join(repr(pattern) for pattern in lost)}:"
+                " correct the path or the method, or take the policy out"
+            )
 
     async def _operate(self, scope: Scope, send: Send) -> None:
         reply = nothing_here()

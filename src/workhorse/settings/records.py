@@ -139,7 +139,9 @@ class IdempotencySettings(Record):
     refuse_stale_seconds: int = Field(
         default=7 * 86_400, ge=0, description="How long after that the key is refused as stale instead of run anew."
     )
-    max_reply_bytes: int = Field(default=2 * 1024 * 1024, ge=0, description="Largest reply body that is kept for a retry.")
+    max_reply_bytes: int = Field(
+        default=2 * 1024 * 1024, ge=0, description="Largest reply body that is kept for a retry."
+    )
     purge_every_seconds: float = Field(default=300, gt=0, description="Pause between two clean-ups of kept replies.")
 
 

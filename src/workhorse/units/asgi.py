@@ -14,7 +14,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from workhorse.asgi import ASGIApp, Message, Receive, Reply, Scope, Send, send_reply
+from workhorse.asgi import ASGIApp, Message, Receive, Reply, Scope, Send, route_path, send_reply
 from workhorse.contracts import Database, Query
 from workhorse.errors import Conflict, DatabaseUnavailable, OutcomeUnknown, Problem
 from workhorse.policy import Policy, PolicyTable
@@ -149,7 +149,7 @@ class UnitLayer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        policy = self._policies.find(scope["method"], scope["path"])
+        policy = self._policies.find(scope["method"], route_path(scope))
         if policy is None or not policy.idempotent:
             await self._run(scope, Body(receive), send, claim=None)
             return

@@ -9,7 +9,7 @@ __all__ = ["body_limit", "check_declared_body", "refuse_body"]
 
 def body_limit(plan: Plan, facts: Facts) -> int:
     """The largest body of this request in bytes: its route's own limit, else the general one."""
-    policy = plan.policies.find(facts.method, facts.path)
+    policy = plan.policies.find(facts.method, facts.route_path)
     if policy is None or policy.max_body_bytes is None:
         return plan.max_body_bytes
     return policy.max_body_bytes
