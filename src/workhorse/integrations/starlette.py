@@ -55,8 +55,7 @@ def is_routed(app: object, method: str, path: str) -> bool:
         return True
     methods = METHODS if method == "*" else (method,)
     for samples in itertools.product(SAMPLES, repeat=parameters):
-        values = iter(samples)
-        sample = PARAMETER.sub(lambda _, values=values: next(values), path)
+        sample = PARAMETER.sub("%s", path.replace("%", "%%")) % samples
         for one in methods:
             scope: Scope = {
                 "type": "http",
