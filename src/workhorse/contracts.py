@@ -11,10 +11,10 @@ __all__ = ["Database", "Query", "Transaction"]
 
 
 class Query(NamedTuple):
-    """A statement and its parameters, in the `%s` or `%(name)s` style of psycopg."""
+    """A statement with `%s` placeholders, and its parameters: text, whole numbers, UUIDs, bytes or None."""
 
     sql: str
-    params: Sequence[object] | Mapping[str, object] = ()
+    params: Sequence[object] = ()
 
 
 class Transaction(Protocol):

@@ -31,25 +31,27 @@ def tie_to_parent() -> None:
     """End this worker when the process that started the run is gone.
 
     A main process that is killed with SIGKILL cannot stop its workers; they would keep the port and go on serving
-    beside the next run. Linux delivers a signal; elsewhere a thread looks.
+    beside the next run. Linux delivers a signal, and one that nothing can hold up: a worker of granian that stops
+    under load may wait for ever with the interpreter's lock held, so that no Python code gets a turn. Elsewhere a
+    thread looks.
     """
     parent = int(os.environ.get(PARENT, "0"))
     if not parent or parent == os.getpid():
         return
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the signal was asked for
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL)
     threading.Thread(target=_watch_parent, args=(parent,), name="parent watch", daemon=True).start()
 
 
 def _watch_parent(parent: int) -> None:
-    """The net under the signal: on other systems, and for a worker too stuck to heed SIGTERM."""
+    """The net under the signal, on other systems."""
     while os.getppid() == parent:
         time.sleep(1)
+    # The kernel's own: by its default action it ends a worker that is too stuck to heed SIGTERM, or to run this thread.
+    signal.alarm(STUCK_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(STUCK_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def say(message: str) -> None:

@@ -1,8 +1,8 @@
 """Transactions on a pool of psycopg connections, with as few round trips as the protocol allows.
 
 psycopg sends BEGIN by itself before the first statement, as a round trip of its own. Here the first statement
-travels together with BEGIN, and the last together with COMMIT, through libpq's pipeline mode: a unit whose
-handler runs one statement costs two round trips, with a claim three.
+travels together with BEGIN, and the last together with COMMIT (`roundtrip`): a unit whose handler runs one statement
+costs two round trips, with a claim three.
 
 A pooled connection may have died in its sleep (the server was restarted). That shows at its first use, when
 nothing has been done yet: `begin` then clears the pool of the dead and tries again, within its deadline.
@@ -11,6 +11,7 @@ nothing has been done yet: `begin` then clears the pool of the dead and tries ag
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
@@ -19,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from workhorse.contracts import Query
 from workhorse.errors import DatabaseUnavailable, OutcomeUnknown, StartupError, UnitClosed, UnitError
+from workhorse.state.postgres.roundtrip import Prepared, round_trip
 
 __all__ = ["PostgresDatabase", "PostgresTransaction", "sqlstates"]
 
@@ -27,9 +29,13 @@ Connection = AsyncConnection[Row]
 Params = Sequence[object] | Mapping[str, object]
 
 # Class 40, transaction rollback: serialization_failure and deadlock_detected (PostgreSQL manual, appendix A).
-CONFLICTS: Final = frozenset({"40001", "40P01"})
+# And invalid_sql_statement_name: the app made the connection forget what `roundtrip` had prepared.
+CONFLICTS: Final = frozenset({"40001", "40P01", "26000"})
 # query_canceled (by statement_timeout) and lock_not_available (by lock_timeout).
 TIMEOUTS: Final = frozenset({"57014", "55P03"})
+BEGIN: Final = Query("BEGIN")
+COMMIT: Final = Query("COMMIT")
+ROLLBACK: Final = Query("ROLLBACK")
 # How many causes deep a driver's error may be wrapped; a bound, because chains of causes can be circular.
 WRAPPINGS: Final = 8
 # Requests that may wait for a connection; more are refused at once rather than queued beyond any use.
@@ -61,11 +67,14 @@ def sqlstates(error: BaseException) -> set[str]:
 class PostgresTransaction:
     """One transaction on one pooled connection (see `contracts.Transaction`)."""
 
-    __slots__ = ("_begun", "_connection", "_ended", "_pool")
+    __slots__ = ("_begun", "_connection", "_ended", "_pool", "_prepared")
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], connection: Connection, *, begun: bool) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool[Connection], connection: Connection, prepared: Prepared, *, begun: bool
+    ) -> None:
         self._pool = pool
         self._connection = connection
+        self._prepared = prepared
         self._begun = begun
         self._ended = False
 
@@ -106,12 +115,7 @@ class PostgresTransaction:
             await self._give_back()
             return
         try:
-            if last is None:
-                await connection.commit()
-            else:
-                async with connection.pipeline():
-                    await connection.execute(last.sql, last.params)  # pyright: ignore[reportArgumentType]
-                    await connection.commit()
+            await round_trip(connection, (COMMIT,) if last is None else (last, COMMIT), self._prepared)
         except psycopg.Error as error:
             if connection.closed:
                 await self._give_back()
@@ -124,8 +128,9 @@ class PostgresTransaction:
         if self._ended:
             return
         try:
-            if not self._connection.closed:
-                await self._connection.rollback()
+            # Not psycopg's rollback, which makes the server forget the app's prepared statements as well.
+            if not self._connection.closed and self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                await round_trip(self._connection, (ROLLBACK,), self._prepared)
         except psycopg.Error:
             # The server rolls back by itself when its connection ends, which is all that is asked of it.
             await self._connection.close()
@@ -175,6 +180,7 @@ class PostgresDatabase:
         self._url = url
         self._acquire_timeout = acquire_timeout_seconds
         self._sweep: asyncio.Task[None] | None = None
+        self._prepared: WeakKeyDictionary[Connection, Prepared] = WeakKeyDictionary()
         # Set per session, at connection time: a SET in every transaction would cost each one a statement.
         options = (
             f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
@@ -229,13 +235,16 @@ class PostgresDatabase:
         deadline = asyncio.get_running_loop().time() + self._acquire_timeout
         while True:
             connection = await self._acquire(deadline)
+            prepared = self._prepared.setdefault(connection, set())
+            transaction = PostgresTransaction(self._pool, connection, prepared, begun=first is not None)
             if first is None:
-                return PostgresTransaction(self._pool, connection, begun=False), None
-            transaction = PostgresTransaction(self._pool, connection, begun=True)
+                return transaction, None
             try:
-                async with connection.pipeline():
-                    cursor = await connection.execute(first.sql, first.params)  # pyright: ignore[reportArgumentType]
-                return transaction, await cursor.fetchone()
+                _, rows = await round_trip(connection, (BEGIN, first), prepared)
+                return transaction, rows[0] if rows else None
+            except psycopg.errors.InvalidSqlStatementName:
+                # Forgotten by the server; nothing has been done, and it is prepared anew.
+                await transaction.rollback()
             except psycopg.OperationalError as error:
                 if not transaction.lost:
                     await transaction.rollback()
