@@ -35,8 +35,13 @@ def test_an_unprivileged_user_with_an_empty_environment_gets_servers() -> None:
 
 def test_the_identity_is_another_one_than_root_and_its_files_are_ours() -> None:
     identity = choose_identity()
-    expected = Disguise.NAMESPACE if os.geteuid() == 0 else Disguise.NONE
-    assert (identity.disguise, identity.uid) == (expected, os.geteuid())
+    if os.geteuid() != 0:
+        assert (identity.disguise, identity.uid) == (Disguise.NONE, os.geteuid())
+    elif identity.disguise is Disguise.NAMESPACE:
+        assert identity.uid == 0
+    else:  # a machine may forbid namespaces, or have no more of them for the moment
+        assert identity.disguise is Disguise.USER
+        assert identity.uid != 0
 
 
 def test_root_without_user_namespaces_hands_the_data_to_an_unprivileged_user() -> None:
