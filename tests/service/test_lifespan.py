@@ -194,3 +194,21 @@ def test_what_the_app_logs_by_the_standard_library_is_in_the_same_log(
     assert "paid with" in json.dumps(line)
     assert "hunter2" not in json.dumps(line)
     assert logging.getLogger().handlers == []
+
+
+def test_whatever_goes_wrong_at_the_start_is_said_and_not_served(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An exception that left the lifespan call would tell the server that there is none, and it would serve."""
+    settings = load_settings(tmp_path, database={"url": "not a url, password=hunter2"})
+    service = Service(FastAPI(), settings=settings)
+
+    async def main() -> None:
+        async with running(service):
+            pass
+
+    with pytest.raises(StartFailed):
+        asyncio.run(main())
+    said = capfd.readouterr().err
+    assert "cannot start" in said
+    assert "hunter2" not in said

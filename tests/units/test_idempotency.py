@@ -297,3 +297,38 @@ def test_a_prefix_under_which_the_app_is_mounted_does_not_switch_its_policies_of
     assert without.json()["type"] == "urn:workhorse:problem:idempotency-key-missing"
     assert with_key.status == 200
     assert runs == ["must"]
+
+
+@pytest.mark.parametrize("declare", [True, False])
+def test_a_reply_in_pieces_is_kept_if_it_says_how_long_it_is(declare: bool, serving: Serving, sql: Sql) -> None:  # noqa: FBT001
+    """As every reply is, behind Starlette's BaseHTTPMiddleware."""
+    app = FastAPI()
+    runs: list[int] = []
+
+    @app.post("/notes", status_code=201)
+    async def add() -> dict[str, str]:
+        runs.append(1)
+        await (await unit()).execute("INSERT INTO notes (text) VALUES ('x')")
+        return {"text": "x" * 100_000}
+
+    @app.middleware("http")
+    async def pass_on(request: Request, call_next: Any) -> Any:
+        response = await call_next(request)
+        if not declare:
+            del response.headers["content-length"]
+        return response
+
+    async def main() -> tuple[Seen, Seen]:
+        async with serving(app) as service:
+            first = await call(service, "POST", "/notes", headers=keyed("k"), body=b"{}")
+            return first, await call(service, "POST", "/notes", headers=keyed("k"), body=b"{}")
+
+    first, second = asyncio.run(main())
+    assert first.status == 201
+    assert len(first.body) == 100_011
+    assert runs == [1]
+    if declare:
+        assert (second.status, second.body) == (201, first.body)
+        assert second.header("idempotent-replayed") == "true"
+    else:
+        assert second.json()["type"] == "urn:workhorse:problem:idempotent-reply-not-kept"

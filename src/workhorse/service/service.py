@@ -9,6 +9,7 @@ comes to life with the server's lifespan event, and is refused to serve before.
 
 import asyncio
 from collections.abc import Sequence
+from traceback import format_exception
 
 from workhorse.asgi import ASGIApp, Receive, Scope, Send, send_reply
 from workhorse.errors import DatabaseUnavailable, SettingsError, StartupError, WorkhorseError
@@ -33,6 +34,7 @@ from workhorse.service.rooms import Rooms, open_rooms
 from workhorse.service.supervision import say, tie_to_parent
 from workhorse.settings import Settings, load_settings
 from workhorse.telemetry.metrics import Registry
+from workhorse.telemetry.redaction import redact_text
 from workhorse.units import UnitLayer
 from workhorse.units.asgi import UnitOptions
 from workhorse.units.idempotency import Caller, authorization_of
@@ -150,9 +152,10 @@ class Service:
                         (rooms.run_folder / "started").touch()
                     await receive()
                     self._phase = Phase.DRAINING
-        except WorkhorseError as error:
-            say(f"workhorse: the service {'failed to stop cleanly' if started else 'cannot start'}: {error}")
-            await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": str(error)})
+        except Exception as error:  # noqa: BLE001 - an error that left here would read as "no lifespan", and be served
+            reason = str(error) if isinstance(error, WorkhorseError) else redact_text("".join(format_exception(error)))
+            say(f"workhorse: the service {'failed to stop cleanly' if started else 'cannot start'}: {reason}")
+            await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": reason})
             return
         finally:
             self._phase, self._stack, self._rooms = Phase.STOPPED, None, None

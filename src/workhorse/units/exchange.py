@@ -3,7 +3,8 @@
     NEW ──reply starts, no unit──────────────▶ PASSING    messages go straight out
     NEW ──unit(), reply starts───────────────▶ HELD       the start is kept back
     HELD ──last body message, status < 500───▶ PASSING    commit, then start and body go out
-    HELD ──first of several body messages────▶ PASSING    commit, then the stream goes out
+    HELD ──first of several body messages────▶ PASSING    commit, then the stream goes out; but with a claim, a reply
+                                                          of declared length is put together first, and kept
     HELD ──last body message, status >= 500──▶ HELD       the app may still raise, and the run be repeated
     HELD ──the commit fails──────────────────▶ SPENT      whatever the app says now is dropped
 
@@ -40,8 +41,21 @@ class Stage(Enum):
 class Exchange:
     """One run. A run that lost to another transaction is followed by a new exchange."""
 
-    __slots__ = ("_claim", "_database", "_lock", "_max_reply", "_queries", "_send", "body", "failure", "stage", "start",
-                 "transaction", "work")  # fmt: skip
+    __slots__ = (
+        "_claim",
+        "_database",
+        "_lock",
+        "_max_reply",
+        "_pieces",
+        "_queries",
+        "_send",
+        "body",
+        "failure",
+        "stage",
+        "start",
+        "transaction",
+        "work",
+    )
 
     def __init__(
         self,
@@ -59,6 +73,7 @@ class Exchange:
         self._claim = claim
         self._max_reply = max_reply_bytes
         self._lock: asyncio.Lock | None = None
+        self._pieces: list[bytes] = []
         self.stage = Stage.NEW
         self.start: Message | None = None
         self.body: Message | None = None
@@ -109,12 +124,36 @@ class Exchange:
 
     async def _continue(self, message: Message) -> None:
         assert self.start is not None
+        if self._claim is not None:
+            gathered = self._gather(message)
+            if gathered is None:
+                return
+            message = gathered
         whole = message["type"] == "http.response.body" and not message.get("more_body", False)
         if whole and self.start["status"] >= 500:
             self.body = message
             return
         await self.settle(message.get("body", b"") if whole else None)
         await self.release(message)
+
+    def _gather(self, message: Message) -> Message | None:
+        """Put together a reply that comes in pieces although its length was declared; None while pieces are missing.
+
+        Middleware in the app (Starlette's BaseHTTPMiddleware) passes every reply on in pieces. One that says how long
+        it is, within what is kept, is no stream: it is kept like any other.
+        """
+        assert self.start is not None
+        if message["type"] != "http.response.body" or not (self._pieces or message.get("more_body", False)):
+            return message
+        if not self._pieces and not 0 <= declared_length(self.start) <= self._max_reply:
+            return message
+        self._pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+        if more and sum(map(len, self._pieces)) <= self._max_reply:
+            return None
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        return {**message, "body": body, "more_body": more}
 
     async def release(self, message: Message) -> None:
         """Let the held start and `message` go out."""
@@ -154,3 +193,11 @@ class Exchange:
             self._queries["keep_reply"],
             (self._claim.scope, self._claim.digest, self.start["status"], headers, body),
         )
+
+
+def declared_length(start: Message) -> int:
+    """The Content-Length of a reply in bytes; -1 where it declares none."""
+    for name, value in start.get("headers", ()):
+        if name.lower() == b"content-length" and value.isdigit():
+            return int(value)
+    return -1

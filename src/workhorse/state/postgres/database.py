@@ -9,6 +9,7 @@ nothing has been done yet: `begin` then clears the pool of the dead and tries ag
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -42,6 +43,8 @@ WRAPPINGS: Final = 8
 WAITING: Final = 4_096
 # How long the pool goes on trying to replace one lost connection before it leaves that to the next request.
 RECONNECT_SECONDS: Final = 2.0
+# How long an answer to a unit stands for the health of the database.
+PULSE_SECONDS: Final = 1.0
 
 
 def sqlstates(error: BaseException) -> set[str]:
@@ -64,15 +67,31 @@ def sqlstates(error: BaseException) -> set[str]:
     return found
 
 
+class Pulse:
+    """When the database last answered a unit, on the monotonic clock."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = -PULSE_SECONDS
+
+
 class PostgresTransaction:
     """One transaction on one pooled connection (see `contracts.Transaction`)."""
 
-    __slots__ = ("_begun", "_connection", "_ended", "_pool", "_prepared")
+    __slots__ = ("_begun", "_connection", "_ended", "_pool", "_prepared", "_pulse")
 
     def __init__(
-        self, pool: AsyncConnectionPool[Connection], connection: Connection, prepared: Prepared, *, begun: bool
+        self,
+        pool: AsyncConnectionPool[Connection],
+        connection: Connection,
+        prepared: Prepared,
+        pulse: Pulse,
+        *,
+        begun: bool,
     ) -> None:
         self._pool = pool
+        self._pulse = pulse
         self._connection = connection
         self._prepared = prepared
         self._begun = begun
@@ -121,6 +140,7 @@ class PostgresTransaction:
                 await self._give_back()
                 raise OutcomeUnknown from error
             raise
+        self._pulse.at = time.monotonic()
         await self._give_back()
 
     async def rollback(self) -> None:
@@ -180,6 +200,7 @@ class PostgresDatabase:
         self._url = url
         self._acquire_timeout = acquire_timeout_seconds
         self._sweep: asyncio.Task[None] | None = None
+        self._pulse = Pulse()
         self._prepared: WeakKeyDictionary[Connection, Prepared] = WeakKeyDictionary()
         # Set per session, at connection time: a SET in every transaction would cost each one a statement.
         options = (
@@ -236,7 +257,7 @@ class PostgresDatabase:
         while True:
             connection = await self._acquire(deadline)
             prepared = self._prepared.setdefault(connection, set())
-            transaction = PostgresTransaction(self._pool, connection, prepared, begun=first is not None)
+            transaction = PostgresTransaction(self._pool, connection, prepared, self._pulse, begun=first is not None)
             if first is None:
                 return transaction, None
             try:
@@ -258,7 +279,12 @@ class PostgresDatabase:
                 raise
 
     async def ping(self, *, deadline_seconds: float) -> None:
-        """Run the empty statement on a pooled connection."""
+        """Run the empty statement on a pooled connection, unless a unit has just had an answer.
+
+        Under load a probe would queue behind the requests, and take a healthy process out of service for being busy.
+        """
+        if time.monotonic() - self._pulse.at < PULSE_SECONDS:
+            return
         try:
             async with asyncio.timeout(deadline_seconds), self._pool.connection(timeout=deadline_seconds) as connection:
                 await connection.execute("")
