@@ -11,7 +11,7 @@ import sys
 import time
 from array import array
 from collections import Counter
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 import uvloop
@@ -91,13 +91,14 @@ class Connection(asyncio.Protocol):
         received = self._received + data if self._received else data
         try:
             head = read_head(received)
-            if head is None or len(received) < head.length:
-                self._received = received
-                return
-            if len(received) > head.length or self.idle.done():
-                raise BadReply(f"the server said more than it was asked for: {received[head.length :][:60]!r}")
         except BadReply as error:
             recorder.fail(error)
+            return
+        if head is None or len(received) < head.length:
+            self._received = received
+            return
+        if len(received) > head.length or self.idle.done():
+            recorder.fail(BadReply(f"the server said more than it was asked for: {received[-60:]!r}"))
             return
         self._received = b""
         recorder.statuses[head.status] += 1
@@ -156,7 +157,8 @@ async def generate(plan: LoadPlan) -> LoadResult:
         recorder.stopping = True
         drained = asyncio.gather(*(connection.idle for connection in connections))
         async with asyncio.timeout(DRAIN_SECONDS):
-            await asyncio.wait({drained, recorder.failure}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {drained, recorder.failure}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if recorder.failure.done():
             recorder.failure.result()
     finally:
@@ -193,7 +195,7 @@ def main() -> int:
     try:
         result = uvloop.run(generate(plan))
     except (OSError, BadReply, ValueError) as error:
-        sys.stderr.write(f"the load failed: {error or type(error).__name__}\n")
+        sys.stderr.write(f"the load failed: {str(error) or type(error).__name__}\n")
         return 1
     _say(msgspec.json.encode(result) + b"\n")
     return 0

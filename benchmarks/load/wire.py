@@ -69,7 +69,9 @@ class Mould:
 
 def make_mould(*, host: str, debtor: int, creditor: int, currency: str, amount: int) -> Mould:
     """Prepare the transfer of `amount` minor units. Keys are 32 characters long, as a UUID's hex digits are."""
-    order = f'{{"debtor":{debtor},"creditor":{creditor},"currency":"{currency}","amount":{amount},"reference":"'.encode()
+    order = (
+        f'{{"debtor":{debtor},"creditor":{creditor},"currency":"{currency}","amount":{amount},"reference":"'.encode()
+    )
     tail = b'"}'
     head = f"POST /transfers HTTP/1.1\r\nhost: {host}\r\naccept: application/json\r\nidempotency-key: "
     length = len(order) + KEY_CHARACTERS + len(tail)

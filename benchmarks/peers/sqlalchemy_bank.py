@@ -4,9 +4,12 @@ What a careful team writes without Workhorse: the accounts are locked in the ord
 cannot wait for each other; the rules are checked under the lock, and the limits of a balance by the database too; each
 transfer has its two entries; the reply is sent after the commit. There is no Idempotency-Key and no guard.
 
-    DATABASE_URL=postgresql+asyncpg://... granian --interface asgi peers.sqlalchemy_bank:app
+    export DATABASE_URL=postgresql+asyncpg://...
+    python -m benchmarks.peers.sqlalchemy_bank          makes the tables
+    granian --interface asgi peers.sqlalchemy_bank:app
 """
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -20,7 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from benchmarks.peers.orders import LARGEST, Transfer, TransferOrder
 
-__all__ = ["Base", "app"]
+__all__ = ["app"]
 
 POOL: Final = 16
 
@@ -136,3 +139,15 @@ async def post_transfer(order: TransferOrder, session: Annotated[AsyncSession, D
         reverses=None,
         posted_at=transfer.posted_at,
     )
+
+
+async def make_tables() -> None:
+    """Make the tables in the database that DATABASE_URL names."""
+    engine = create_async_engine(os.environ["DATABASE_URL"])
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    asyncio.run(make_tables())

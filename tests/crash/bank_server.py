@@ -1,5 +1,9 @@
-"""The bank under test: `workhorse run` in a session of its own, to be killed whole or in parts, and started again."""
+"""The bank under test: `workhorse run` in a session of its own, to be killed whole or in parts, and started again.
 
+`supervise` plays the part of systemd or Kubernetes: whenever the main process has ended, it starts the bank anew.
+"""
+
+import asyncio
 import contextlib
 import os
 import signal
@@ -34,6 +38,7 @@ class BankServer:
         self._embedded_folder = embedded_folder
         self._workers = workers
         self._main: subprocess.Popen[bytes] | None = None
+        self.starts = 0
 
     @property
     def main(self) -> int:
@@ -47,9 +52,12 @@ class BankServer:
             **demo_environment(os.environ),
             "WORKHORSE_EMBEDDED__FOLDER": str(self._embedded_folder),
             "WORKHORSE_ENVIRONMENT": "test",
+            # What a killed process could not clear away goes with the test's own folder.
+            "TMPDIR": str(self.log.parent),
         }
         command = [str(Path(sysconfig.get_path("scripts")) / "workhorse"), "run", "bank.app:service"]
         command += ["--host", self.address.host, "--port", str(self.address.port), "--workers", str(self._workers)]
+        self.starts += 1
         with self.log.open("ab") as log:
             self._main = subprocess.Popen(
                 command, cwd=FOLDER, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -60,28 +68,37 @@ class BankServer:
         """The pids of the worker processes."""
         return [pid for pid, parent, command in processes() if parent == self.main and "spawn_main" in command]
 
+    def describe(self) -> str:
+        """Its processes and the end of its log without the driver's complaints, for the message of a failure."""
+        here = session(self.main) if self._main is not None else []
+        lines = [f"{pid} (parent {parent}) {command or 'ended'}" for pid, parent, command in processes() if pid in here]
+        log = [line for line in self.log.read_text().splitlines() if "psycopg" not in line]
+        return "\n".join([f"started {self.starts} times; its processes:", *lines, "its log ends:", *log[-40:]])
+
     def kill_all(self) -> None:
         """SIGKILL to every process of it at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.main, signal.SIGKILL)
-        self.reap()
 
     def kill_main(self) -> None:
         """SIGKILL to the main process alone."""
-        os.kill(self.main, signal.SIGKILL)
-        self.reap()
-
-    def reap(self) -> None:
-        """Wait for the main process, so that its pid can be anybody's again."""
         assert self._main is not None
-        self._main.wait(STOP_SECONDS)
+        self._main.kill()
 
-    def await_gone(self) -> None:
-        """Wait until the workers of a killed main process have ended by themselves.
+    async def supervise(self) -> None:
+        """Start it again whenever its main process has ended, until cancelled.
 
         Raises:
-            AssertionError: they have not.
+            AssertionError: workers outlive their main process.
         """
+        while True:
+            assert self._main is not None
+            if self._main.poll() is not None:
+                await asyncio.to_thread(self._await_gone)
+                self.start()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _await_gone(self) -> None:
         give_up = time.monotonic() + GONE_SECONDS
         while left := [pid for pid in session(self.main) if alive(pid)]:
             assert time.monotonic() < give_up, f"the workers {left} outlive their main process"
@@ -96,6 +113,7 @@ class BankServer:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._main.wait(STOP_SECONDS)
         self.kill_all()
+        self._main.wait(STOP_SECONDS)
 
 
 def processes() -> list[tuple[int, int, str]]:

@@ -47,6 +47,8 @@ class Aftermath:
     """Accounts whose balance is not the sum of their entries: id, balance, sum."""
     totals: dict[str, int]
     """The sum of all balances, by currency."""
+    starts: int
+    """How often the bank's main process was started."""
     seconds: float
     bank_log: str
 
@@ -73,9 +75,7 @@ async def besiege(folder: Path, *, kills: int, seed: int) -> Aftermath:
             seed_bank(attachment.database_url, accounts=ACCOUNTS, report=lambda _: None)
             witness, wounds = await _fight(bank, embedded, plan_kills(seed, kills), seed)
             audit = await _audit(address)
-            return _inspect(
-                attachment.database_url, witness, wounds, audit, time.monotonic() - started, bank.log.read_text()
-            )
+            return _inspect(attachment.database_url, bank, witness, wounds, audit, time.monotonic() - started)
         finally:
             bank.stop()
             stop(embedded)
@@ -88,52 +88,57 @@ async def _fight(bank: BankServer, embedded: Path, kills: list[Kill], seed: int)
     peace = asyncio.Event()
     wounds: list[Wound] = []
     async with asyncio.TaskGroup() as group:
-        for number in range(CLIENTS):
-            client = Client(f"client{number}", bank.address, parties, witness, rng.getrandbits(64))
-            group.create_task(client.play(peace))
+        clients = [
+            group.create_task(
+                Client(f"client{number}", bank.address, parties, witness, rng.getrandbits(64)).play(peace)
+            )
+            for number in range(CLIENTS)
+        ]
+        supervisor = group.create_task(bank.supervise())
         try:
             await _recovery(bank, witness, time.monotonic())
             for kill in kills:
-                await asyncio.sleep(kill.delay_seconds)
                 try:
                     wounds.append(await _strike(kill, bank, embedded, witness, rng))
                 except AssertionError as error:
                     raise AssertionError(f"kill {len(wounds) + 1}, of {kill.target.value}: {error}") from None
         finally:
             peace.set()
+        await asyncio.wait(clients)
+        supervisor.cancel()
     return witness, wounds
 
 
 async def _strike(kill: Kill, bank: BankServer, embedded: Path, witness: Witness, rng: random.Random) -> Wound:
-    """Kill, and wait until an order that was made later has been posted."""
-    restart = False
-    struck, in_flight = 0.0, 0
+    """Wait for the moment, kill, and wait until an order that was made later has been posted."""
+    postgres = await asyncio.to_thread(_running_postgres, embedded)
+    await asyncio.sleep(kill.delay_seconds)
+    worker = await _any_worker(bank, rng)
+    while not witness.in_flight:  # a kill that meets nobody proves nothing
+        await asyncio.sleep(0)
+    struck, in_flight = time.monotonic(), witness.in_flight
     match kill.target:
         case Target.POSTGRES:
-            pid = await asyncio.to_thread(_running_postgres, embedded)
-            struck, in_flight = time.monotonic(), witness.in_flight
-            send_signal(pid, signal.SIGKILL)
+            send_signal(postgres, signal.SIGKILL)
             # Its orphans serve on for a moment, which is no recovery.
-            await asyncio.to_thread(_revive, embedded, pid)
+            await asyncio.to_thread(_revive, embedded, postgres)
         case Target.WORKER:
-            workers = bank.workers()
-            assert workers, f"the bank has no workers; its log ends: {bank.log.read_text()[-2000:]}"
-            struck, in_flight = time.monotonic(), witness.in_flight
-            send_signal(rng.choice(workers), signal.SIGKILL)
+            send_signal(worker, signal.SIGKILL)
         case Target.BANK:
-            struck, in_flight = time.monotonic(), witness.in_flight
             bank.kill_all()
-            restart = True
         case Target.MAIN:
-            struck, in_flight = time.monotonic(), witness.in_flight
             bank.kill_main()
-            await asyncio.to_thread(bank.await_gone)
-            restart = True
-    if restart:
-        bank.start()
     hopeful = time.monotonic() if kill.target is Target.POSTGRES else struck
     await _recovery(bank, witness, hopeful)
     return Wound(kill, in_flight, time.monotonic() - struck)
+
+
+async def _any_worker(bank: BankServer, rng: random.Random) -> int:
+    give_up = time.monotonic() + RECOVERY_SECONDS
+    while not (workers := bank.workers()):
+        assert time.monotonic() < give_up, f"the bank has no workers; it was {bank.describe()}"
+        await asyncio.sleep(POLL_SECONDS)
+    return rng.choice(workers)
 
 
 async def _recovery(bank: BankServer, witness: Witness, since: float) -> None:
@@ -145,8 +150,8 @@ async def _recovery(bank: BankServer, witness: Witness, since: float) -> None:
     while witness.newest_posted <= since:
         waited = time.monotonic() - since
         assert waited < RECOVERY_SECONDS, (
-            f"nothing was posted for {waited:.0f} s. Seen so far: {witness.faults[:5]}. The bank's log ends:\n"
-            f"{bank.log.read_text()[-4000:]}"
+            f"nothing was posted for {waited:.0f} s; {witness.in_flight} requests wait, {witness.sent_again} were sent"
+            f" again, faults so far: {witness.faults[:5]}. The bank was {bank.describe()}"
         )
         await asyncio.sleep(POLL_SECONDS)
 
@@ -190,7 +195,7 @@ async def _audit(address: Address) -> dict[str, Any]:
 
 
 def _inspect(
-    url: str, witness: Witness, wounds: list[Wound], audit: dict[str, Any], seconds: float, bank_log: str
+    url: str, bank: BankServer, witness: Witness, wounds: list[Wound], audit: dict[str, Any], seconds: float
 ) -> Aftermath:
     """Look at the database itself, past the bank."""
     with psycopg.connect(url) as connection:
@@ -214,6 +219,7 @@ def _inspect(
             audit=audit,
             wrong_balances=[(one, balance, total) for one, balance, total in wrong],
             totals=dict(totals.fetchall()),
+            starts=bank.starts,
             seconds=seconds,
-            bank_log=bank_log,
+            bank_log=bank.log.read_text(),
         )

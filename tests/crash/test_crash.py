@@ -5,6 +5,7 @@ BANK_CRASH_SEED    repeats the schedule of an earlier run, which printed it
 """
 
 import asyncio
+import contextlib
 import os
 import random
 
@@ -27,18 +28,18 @@ def aftermath(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     witness = found.witness
     tell(
         request.config,
-        f"{describe(found.wounds)}\n{found.seconds:.0f} s: {len(witness.orders)} orders, {len(found.posted)} posted,"
+        f"{describe(found.wounds)}\n{found.seconds:.0f} s, {found.starts} starts of the bank:"
+        f" {len(witness.orders)} orders, {len(found.posted)} posted,"
         f" {witness.compared} answers compared with an earlier one, {witness.sent_again} requests sent again",
     )
     return found
 
 
 def tell(config: pytest.Config, text: str) -> None:
-    """Print for the report of a failure, and on the terminal at once."""
-    print(text)
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f"\n{text}")
+    """Print past the capture: a run of minutes should say what it does, and its seed even if it is interrupted."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        print(f"\n{text}", flush=True)
 
 
 def test_every_acknowledged_transfer_is_posted_exactly_once_and_none_that_nobody_ordered(aftermath: Aftermath) -> None:
@@ -60,7 +61,8 @@ def test_the_books_balance_by_the_banks_word_and_by_our_own_count(aftermath: Aft
 def test_the_kills_met_requests_under_way_and_clients_that_had_to_ask_again(aftermath: Aftermath) -> None:
     assert len(aftermath.wounds) == KILLS
     assert {wound.kill.target for wound in aftermath.wounds} == set(list(Target)[:KILLS])
-    assert sum(wound.in_flight > 0 for wound in aftermath.wounds) >= 0.9 * KILLS
+    assert all(wound.in_flight for wound in aftermath.wounds)
+    assert sum(wound.in_flight for wound in aftermath.wounds) > 5 * KILLS
     assert aftermath.witness.sent_again > KILLS
 
 

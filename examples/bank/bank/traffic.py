@@ -307,7 +307,11 @@ def main() -> int:
         address = Address.of(arguments.address)
         return await play(address, await find_parties(address, arguments.parties), plan)
 
-    report = asyncio.run(run())
+    try:
+        report = asyncio.run(run())
+    except (GaveUp, BadReply, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     for name in report.__slots__:
         sys.stdout.write(f"{name}: {getattr(report, name)}\n")
     sys.stdout.write(f"transfers per second: {report.transfers_per_second:.0f}\n")

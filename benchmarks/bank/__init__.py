@@ -1,0 +1,1 @@
+"""The bank beside its peers: `make bench-bank`."""

@@ -1,0 +1,1 @@
+"""How soon a service is there: `python -m start`."""
