@@ -8,7 +8,7 @@ BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 JOBS    ?= 2
 
-.PHONY: help demo test fast lint format crash docs bench-bank lock clean
+.PHONY: help demo test fast lint format crash bench-bank bench-start lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ format: $(READY) ## Format the code.
 bench-bank: $(READY) ## Time the bank beside plain FastAPI + SQLAlchemy and bare pgbench.
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m bank $(ARGS)
+
+bench-start: $(READY) ## Time the import, and the way to the first reply.
+	@$(BIN)/python benchmarks/environment.py
+	@cd benchmarks && .venv/bin/python -m start $(ARGS)
 
 lock: $(READY) ## Renew the locked requirements (all hashed, no registry named).
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt

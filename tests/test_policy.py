@@ -12,6 +12,7 @@ TABLE = PolicyTable(
         Policy("GET /transfers/{id}"),
         Policy("GET /transfers/latest"),
         Policy("* /any/{x}"),
+        Policy("PUT /files/{name:path}"),
         Policy("GET /"),
     ]
 )
@@ -26,6 +27,9 @@ TABLE = PolicyTable(
         ("GET", "/transfers/latest", "GET /transfers/latest"),
         ("DELETE", "/any/1", "* /any/{x}"),
         ("GET", "/", "GET /"),
+        ("PUT", "/files/a", "PUT /files/{name:path}"),
+        ("PUT", "/files/a/b/c", "PUT /files/{name:path}"),
+        ("PUT", "/files", None),
         ("GET", "/transfers", None),
         ("POST", "/transfers/", None),
         ("POST", "/transfers/7/8/reversal", None),
@@ -38,7 +42,9 @@ def test_the_best_match_is_found(method: str, path: str, pattern: str | None) ->
     assert (found.pattern if found else None) == pattern
 
 
-@pytest.mark.parametrize("pattern", ["", "POST", "post /x", "POST x", "POST /a b", "POST /a{b}", "POST /{", "POST  /x"])
+@pytest.mark.parametrize(
+    "pattern", ["", "POST", "post /x", "POST x", "POST /a b", "POST /a{b}", "POST /{", "POST  /x", "GET /{a:path}/b"]
+)
 def test_a_malformed_pattern_is_refused(pattern: str) -> None:
     with pytest.raises(SettingsError, match="the policy"):
         Policy(pattern)

@@ -120,6 +120,8 @@ def test_a_safe_production_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("DATABASE_URL", "", "database.url", "set DATABASE_URL"),
         ("DATABASE_URL", "postgresql://db.internal/x", "database.url", "sslmode=verify-full"),
         ("DATABASE_URL", "postgresql://db.internal/x?sslmode=disable", "database.url", "sslmode=verify-full"),
+        ("DATABASE_URL", "host=db.internal dbname=x", "database.url", "sslmode=verify-full"),
+        ("DATABASE_URL", "postgresql:///x?hostaddr=10.1.2.3", "database.url", "sslmode=verify-full"),
         ("CACHE_URL", "redis://cache.internal:6379/0", "cache.url", "rediss://"),
         ("WORKHORSE_GUARD__ALLOWED_HOSTS", "", "guard.allowed_hosts", "name the public ones"),
         ("WORKHORSE_GUARD__INSECURE_ANY_HOST", "true", "guard.insecure_any_host", "guard.allowed_hosts"),

@@ -22,7 +22,10 @@ class Transaction(Protocol):
 
     @property
     def connection(self) -> Any:
-        """The driver's own connection, for all that the driver can do."""
+        """The driver's connection, for all that the driver can do but end the transaction.
+
+        It is lent: after the end of the transaction it refuses to be used.
+        """
         ...
 
     @property
@@ -73,6 +76,10 @@ class Database(Protocol):
 
     def conflicted(self, error: BaseException) -> bool:
         """Whether `error`, or what it wraps, says that the transaction lost to another and may be run again."""
+        ...
+
+    def disconnected(self, error: BaseException) -> bool:
+        """Whether `error`, or what it wraps, says that the server ended the connection."""
         ...
 
     def timed_out(self, error: BaseException) -> bool:

@@ -9,6 +9,7 @@
     │   └── UnitClosed             the unit has committed, or its reply has left already
     └── Problem                    what a client is told (RFC 9457); the app derives its own from it
         ├── DatabaseUnavailable    503: the database is away; nothing was written
+        ├── DatabaseTimeout        503: a statement ran or waited too long; nothing was written
         ├── OutcomeUnknown         503: the connection was lost during COMMIT
         └── Conflict               503: other transactions won too often; nothing was written
 
@@ -21,6 +22,7 @@ from typing import ClassVar, Final, NamedTuple
 
 __all__ = [
     "Conflict",
+    "DatabaseTimeout",
     "DatabaseUnavailable",
     "EmbeddedServerError",
     "Fault",
@@ -125,6 +127,17 @@ class DatabaseUnavailable(Problem):
 
     def __init__(self, detail: str = "Nothing was written. Send the request again.") -> None:
         super().__init__(detail, headers=((b"retry-after", b"1"),))
+
+
+class DatabaseTimeout(Problem):
+    """A statement ran or waited too long, or the handler paused too long inside its unit. Nothing was written."""
+
+    status = 503
+    type = PROBLEM_PREFIX + "database-timeout"
+    title = "The database took too long"
+
+    def __init__(self, detail: str = "Nothing was written. Send the request again later.") -> None:
+        super().__init__(detail, headers=((b"retry-after", b"5"),))
 
 
 class OutcomeUnknown(Problem):

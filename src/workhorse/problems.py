@@ -69,4 +69,4 @@ def plain_problem(
 
 def internal_error(*, instance: str = "") -> Reply:
     """Render the 500 for an exception that nobody expected. It says nothing of the exception (CWE-209)."""
-    return render_problem(Problem("The error has been logged. Nothing was written."), instance=instance)
+    return render_problem(Problem("The error has been logged."), instance=instance)

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from tests.asgi_client import Seen, call
 from tests.units.conftest import Serving, Sql
 from workhorse import unit
-from workhorse.state.postgres.database import sqlstates
+from workhorse.state.postgres.faults import sqlstates
 
 KILL_ME = "SELECT pg_terminate_backend(pg_backend_pid())"
 

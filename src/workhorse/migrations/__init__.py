@@ -64,7 +64,7 @@ class Migrations:
         place = f"{self.package}/{self.folder}"
         try:
             entries = sorted(files(self.package).joinpath(self.folder).iterdir(), key=lambda entry: entry.name)
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError, ModuleNotFoundError) as error:
             raise StartupError(f"the migrations {self.name!r} are not at {place}: {error}") from error
         migrations: list[Migration] = []
         for entry in entries:

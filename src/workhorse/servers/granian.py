@@ -7,6 +7,7 @@ first drains.
 
 import multiprocessing
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,8 @@ from granian.log import LogLevels
 from workhorse.servers.launch import Launch, announce_when_started, begin_drain
 
 __all__ = ["run"]
+
+RESPAWN_CHECK_SECONDS = 1.0
 
 
 def run(launch: Launch) -> int:
@@ -55,11 +58,16 @@ def run(launch: Launch) -> int:
     started = threading.Event()
     announce_when_started(launch, started)
 
-    def respawn_once_started() -> None:
+    def see_to_respawns() -> None:
         started.wait()
         server.respawn_failed_workers = True
+        while True:
+            time.sleep(RESPAWN_CHECK_SECONDS)
+            # A worker that dies while granian replaces another can be overlooked: it clears its wake-up after its list.
+            if server.interrupt_children:
+                server.main_loop_interrupt.set()
 
-    threading.Thread(target=respawn_once_started, name="respawn", daemon=True).start()
+    threading.Thread(target=see_to_respawns, name="respawn", daemon=True).start()
     try:
         server.serve()
     except SystemExit as end:

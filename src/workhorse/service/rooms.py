@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from workhorse.contracts import Database, Query
 from workhorse.errors import StartupError, WorkhorseError
@@ -23,6 +24,10 @@ from workhorse.state.postgres.migrate import Pending, apply_migrations, pending_
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
 from workhorse.telemetry.stdlib_handler import StdlibHandler
+
+# As many as the query takes; short transactions, so that nobody waits for one.
+PURGED_AT_ONCE: Final = 5_000
+PURGES_PER_TURN: Final = 200
 
 __all__ = ["Rooms", "Urls", "find_urls", "open_log", "open_rooms"]
 
@@ -149,6 +154,18 @@ async def _migrate(settings: Settings, urls: Urls, sets: Sequence[Migrations], l
         raise StartupError(f"the database lacks migrations: {names}. Run `workhorse migrate` before this version.")
 
 
+async def _purge_some(database: Database, query: Query) -> int:
+    """Forget up to `PURGED_AT_ONCE` replies, and return how many it were."""
+    transaction, _ = await database.begin()
+    try:
+        cursor = await transaction.execute(query.sql, query.params)
+        await transaction.commit()
+    finally:
+        await transaction.rollback()
+    count: int = cursor.rowcount
+    return count
+
+
 @asynccontextmanager
 async def _purging(settings: Settings, database: Database, log: Log) -> AsyncGenerator[None]:
     """Forget old replies in the background, a bounded number at a time."""
@@ -159,12 +176,9 @@ async def _purging(settings: Settings, database: Database, log: Log) -> AsyncGen
         while True:
             await asyncio.sleep(settings.idempotency.purge_every_seconds)
             try:
-                transaction, _ = await database.begin()
-                try:
-                    await transaction.execute(query.sql, query.params)
-                    await transaction.commit()
-                finally:
-                    await transaction.rollback()
+                for _ in range(PURGES_PER_TURN):
+                    if await _purge_some(database, query) < PURGED_AT_ONCE:
+                        break
             except Exception as error:  # noqa: BLE001 - tried again at the next turn, whatever it was
                 log.event("warning", "replies.purge_failed", exception=error)
 

@@ -137,6 +137,9 @@ class Service:
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the server's lifespan: rooms, then the app; at the end the reverse."""
         await receive()
+        if self._phase is not Phase.STOPPED:
+            await send({"type": "lifespan.startup.failed", "message": "this Service runs already; make another one"})
+            return
         self._phase = Phase.STARTING
         started = False
         tie_to_parent()

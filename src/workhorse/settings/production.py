@@ -63,9 +63,15 @@ def _local(host: str | None) -> bool:
 
 def _plain_text_postgres(url: str) -> bool:
     parts = urlsplit(url)
+    if parts.scheme not in {"postgres", "postgresql"}:
+        return True  # not a URL: where it leads cannot be told here
     query = parse_qs(parts.query)
-    host = parts.hostname or (query["host"][0] if "host" in query else None)
-    return not _local(host) and query.get("sslmode", ["prefer"])[0] not in {"require", "verify-ca", "verify-full"}
+    hosts = [parts.hostname, *query.get("host", []), *query.get("hostaddr", [])]
+    return not all(_local(host) for host in hosts) and query.get("sslmode", ["prefer"])[0] not in {
+        "require",
+        "verify-ca",
+        "verify-full",
+    }
 
 
 def _plain_text_cache(url: str) -> bool:

@@ -11,12 +11,13 @@ claim of the key rides in the round trip of BEGIN, and an app whose reply is kep
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from workhorse.asgi import ASGIApp, Message, Receive, Reply, Scope, Send, route_path, send_reply
 from workhorse.contracts import Database, Query
-from workhorse.errors import Conflict, DatabaseUnavailable, OutcomeUnknown, Problem
+from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import render_problem, request_instance
 from workhorse.sql import load_queries
@@ -58,7 +59,7 @@ class UnitOptions:
 class Body:
     """The request's messages as the app reads them, remembered so that they can be read again."""
 
-    __slots__ = ("_bytes", "_next", "_receive", "_taken", "repeatable")
+    __slots__ = ("_bytes", "_next", "_receive", "_taken", "broken", "repeatable")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -66,13 +67,19 @@ class Body:
         self._bytes = 0
         self._next = 0
         self.repeatable = True
+        self.broken: Exception | None = None
+        """What ended the reading, such as the guard's refusal of a body that is too large."""
 
     async def receive(self) -> Message:
         """Give the next message: a remembered one, else the server's."""
         if self._next < len(self._taken):
             self._next += 1
             return self._taken[self._next - 1]
-        message = await self._receive()
+        try:
+            message = await self._receive()
+        except Exception as error:
+            self.broken = error
+            raise
         if self.repeatable and message["type"] == "http.request":
             self._bytes += len(message.get("body", b""))
             if self._bytes > REPEATABLE_BYTES:
@@ -168,18 +175,36 @@ class UnitLayer:
             return
         claim = make_claim(scope, caller=self._caller(scope), key=key, body=content)
         try:
-            async with self._turns.take(claim.scope):
-                await self._run(scope, body, send, claim=claim)
+            turn = await self._turns.take(claim.scope)
         except KeyInFlight as problem:
             await self._answer(problem, scope, send)
+            return
+        try:
+            await self._run(scope, body, send, claim=claim, settled=turn.end)
+        finally:
+            turn.end()
 
-    async def _run(self, scope: Scope, body: Body, send: Send, *, claim: Claim | None) -> None:
-        """Run the request until it is answered."""
+    async def _run(
+        self,
+        scope: Scope,
+        body: Body,
+        send: Send,
+        *,
+        claim: Claim | None,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run the request until it is answered. `settled` is called once its transaction has ended."""
         for attempt in range(1, self._options.attempts + 1):
-            exchange = await self._begin(scope, send, claim)
+            exchange = await self._begin(scope, body, send, claim, settled)
             if exchange is None:
                 return
-            failure = await self._attempt(exchange, scope, body)
+            try:
+                failure = await self._attempt(exchange, scope, body)
+            except BaseException:
+                # Cancelled: the server stops. A word to the database could wait; its absence is a rollback too.
+                if exchange.transaction is not None:
+                    await exchange.transaction.abandon()
+                raise
             if failure is None or exchange.stage is Stage.PASSING:
                 await self._conclude(exchange, failure)
                 return
@@ -209,19 +234,22 @@ class UnitLayer:
             return await self._speak(problem, scope, exchange)
         except Exception as error:  # noqa: BLE001 - judged by the caller: repeated, answered or raised again
             return exchange.failure or error
-        except BaseException:
-            # Cancelled: the server stops. A word to the database could wait; its absence is a rollback too.
-            if exchange.transaction is not None:
-                await exchange.transaction.abandon()
-            raise
         finally:
             OPENER.reset(token)
+            exchange.closed = True
+        if exchange.failure is None and exchange.body is not None:
+            try:
+                await exchange.settle(exchange.body.get("body", b""))
+            except Exception as error:  # noqa: BLE001 - as above
+                return error
         return exchange.failure
 
-    async def _begin(self, scope: Scope, send: Send, claim: Claim | None) -> Exchange | None:
+    async def _begin(
+        self, scope: Scope, body: Body, send: Send, claim: Claim | None, settled: Callable[[], None]
+    ) -> Exchange | None:
         """Prepare a run; with a claim, begin its transaction. None if the request was answered already."""
         if claim is None:
-            return Exchange(self._database, self._queries, send)
+            return Exchange(self._database, self._queries, send, broken=lambda: body.broken)
         query = Query(self._queries["claim_reply"], (claim.scope, claim.lock_key, self._options.keep_seconds))
         try:
             transaction, row = await self._database.begin(query)
@@ -241,6 +269,8 @@ class UnitLayer:
                 transaction=transaction,
                 claim=claim,
                 max_reply_bytes=self._options.max_reply_bytes,
+                broken=lambda: body.broken,
+                settled=settled,
             )
         await transaction.rollback()
         kept = answer(claim, row)
@@ -258,7 +288,9 @@ class UnitLayer:
             return None
         if self._database.conflicted(failure):
             return "conflict"
-        if exchange.transaction is not None and exchange.transaction.lost:
+        if exchange.transaction is None or self._database.timed_out(failure):
+            return None
+        if exchange.transaction.lost or self._database.disconnected(failure):
             return "connection"
         return None
 
@@ -266,7 +298,6 @@ class UnitLayer:
         """End a run that was answered, or that ended without a word."""
         transaction, work = exchange.transaction, exchange.work
         if exchange.stage is Stage.HELD and exchange.body is not None:
-            await exchange.settle(exchange.body.get("body", b""))
             await exchange.release(exchange.body)
         elif transaction is not None:
             await transaction.rollback()  # of no effect after a commit
@@ -282,7 +313,9 @@ class UnitLayer:
         if isinstance(failure, OutcomeUnknown):
             await self._answer(failure, scope, send)
             return
-        if exchange.stage is Stage.HELD and exchange.body is not None:
+        if exchange.transaction is not None and self._database.timed_out(failure):
+            await self._answer(DatabaseTimeout(), scope, send)
+        elif exchange.stage is Stage.HELD and exchange.body is not None:
             await exchange.release(exchange.body)
         raise failure
 

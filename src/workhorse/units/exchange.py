@@ -13,11 +13,12 @@ Commit happens inside the app's own `send` of its last message. So whatever a fr
 """
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum, auto
 
 from workhorse.asgi import Message, Send
 from workhorse.contracts import Database, Query, Transaction
-from workhorse.errors import UnitClosed
+from workhorse.errors import OutcomeUnknown, UnitClosed
 from workhorse.sql import Queries
 from workhorse.units.idempotency import Claim, pack_headers
 from workhorse.units.work import Work
@@ -39,9 +40,21 @@ class Stage(Enum):
 
 
 class Exchange:
-    """One run. A run that lost to another transaction is followed by a new exchange."""
+    """One run. A run that lost to another transaction is followed by a new exchange.
+
+    Args:
+        database: where the transaction comes from.
+        queries: the room's SQL.
+        send: the server's.
+        transaction: begun already, for a request with a claim.
+        claim: the request's key.
+        max_reply_bytes: the largest body that is kept.
+        broken: what went wrong while the request's body was read, if anything did.
+        settled: called once the transaction has ended.
+    """
 
     __slots__ = (
+        "_broken",
         "_claim",
         "_database",
         "_lock",
@@ -49,7 +62,9 @@ class Exchange:
         "_pieces",
         "_queries",
         "_send",
+        "_settled",
         "body",
+        "closed",
         "failure",
         "stage",
         "start",
@@ -66,15 +81,20 @@ class Exchange:
         transaction: Transaction | None = None,
         claim: Claim | None = None,
         max_reply_bytes: int = 0,
+        broken: Callable[[], Exception | None] = lambda: None,
+        settled: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._queries = queries
         self._send = send
         self._claim = claim
+        self._broken = broken
+        self._settled = settled
         self._max_reply = max_reply_bytes
         self._lock: asyncio.Lock | None = None
         self._pieces: list[bytes] = []
         self.stage = Stage.NEW
+        self.closed = False
         self.start: Message | None = None
         self.body: Message | None = None
         self.failure: Exception | None = None
@@ -104,7 +124,7 @@ class Exchange:
 
     def _left(self) -> bool:
         """Whether the reply has started, so that nothing can join the unit any more."""
-        return self.stage is not Stage.NEW
+        return self.closed or self.stage is not Stage.NEW
 
     async def send(self, message: Message) -> None:
         """Take a message of the app's reply: pass it on, or hold it until the commit."""
@@ -171,15 +191,27 @@ class Exchange:
         assert self.start is not None
         assert self.transaction is not None
         assert self.work is not None
-        if self.start["status"] >= 400 and not self.work.keeps:
-            await self.transaction.rollback()
-            return
+        self.failure = self._broken()
+        if self.failure is not None:
+            # The request was not read whole: whatever the app made of it does not count.
+            self.stage = Stage.SPENT
+            raise self.failure
         try:
-            await self.transaction.commit(self._kept(body))
+            if self.start["status"] >= 400 and not self.work.keeps:
+                await self.transaction.rollback()
+            else:
+                await self.transaction.commit(self._kept(body))
         except Exception as error:
             self.stage = Stage.SPENT
             self.failure = error
             raise
+        except BaseException:
+            # Cancelled on its way, perhaps by a time-out inside the app: the server may have heard it or not.
+            self.stage = Stage.SPENT
+            self.failure = OutcomeUnknown()
+            await self.transaction.abandon()
+            raise
+        self._settled()
 
     def _kept(self, body: bytes | None) -> Query | None:
         """The statement that keeps the reply for a retry, if the request has a key."""
@@ -191,7 +223,13 @@ class Exchange:
         headers = pack_headers(list(self.start.get("headers", ())))
         return Query(
             self._queries["keep_reply"],
-            (self._claim.scope, self._claim.digest, self.start["status"], headers, body),
+            (
+                self._claim.scope,
+                self._claim.digest,
+                self.start["status"],
+                headers,
+                None if body is None else bytes(body),
+            ),
         )
 
 

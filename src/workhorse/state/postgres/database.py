@@ -1,8 +1,9 @@
 """Transactions on a pool of psycopg connections, with as few round trips as the protocol allows.
 
 psycopg sends BEGIN by itself before the first statement, as a round trip of its own. Here the first statement
-travels together with BEGIN, and the last together with COMMIT (`roundtrip`): a unit whose handler runs one statement
-costs two round trips, with a claim three.
+travels together with BEGIN, and the last together with COMMIT (`roundtrip`). A unit costs two round trips beside the
+app's own statements, and with a claim no more. BEGIN is not put off until the app's first statement: an app that
+opened a `transaction()` block first would have a transaction of its own.
 
 A pooled connection may have died in its sleep (the server was restarted). That shows at its first use, when
 nothing has been done yet: `begin` then clears the pool of the dead and tries again, within its deadline.
@@ -10,167 +11,31 @@ nothing has been done yet: `begin` then clears the pool of the dead and tries ag
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor
-from psycopg.pq import TransactionStatus
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from workhorse.contracts import Query
-from workhorse.errors import DatabaseUnavailable, OutcomeUnknown, StartupError, UnitClosed, UnitError
+from workhorse.errors import DatabaseUnavailable, StartupError
+from workhorse.state.postgres import faults
 from workhorse.state.postgres.roundtrip import Prepared, round_trip
+from workhorse.state.postgres.transaction import PULSE_SECONDS, Connection, PostgresTransaction, Pulse
 
-__all__ = ["PostgresDatabase", "PostgresTransaction", "sqlstates"]
+__all__ = ["PostgresDatabase"]
 
 Row = tuple[Any, ...]
-Connection = AsyncConnection[Row]
-Params = Sequence[object] | Mapping[str, object]
 
-# Class 40, transaction rollback: serialization_failure and deadlock_detected (PostgreSQL manual, appendix A).
-# And invalid_sql_statement_name: the app made the connection forget what `roundtrip` had prepared.
-CONFLICTS: Final = frozenset({"40001", "40P01", "26000"})
-# query_canceled (by statement_timeout) and lock_not_available (by lock_timeout).
-TIMEOUTS: Final = frozenset({"57014", "55P03"})
 BEGIN: Final = Query("BEGIN")
-COMMIT: Final = Query("COMMIT")
-ROLLBACK: Final = Query("ROLLBACK")
-# How many causes deep a driver's error may be wrapped; a bound, because chains of causes can be circular.
-WRAPPINGS: Final = 8
+# Settings and the role that an earlier unit SET without LOCAL. Before BEGIN, because a failure after COMMIT would read
+# as one of the commit.
+RESET: Final = (Query("RESET ALL"), Query("RESET ROLE"))
 # Requests that may wait for a connection; more are refused at once rather than queued beyond any use.
 WAITING: Final = 4_096
 # How long the pool goes on trying to replace one lost connection before it leaves that to the next request.
 RECONNECT_SECONDS: Final = 2.0
-# How long an answer to a unit stands for the health of the database.
-PULSE_SECONDS: Final = 1.0
-
-
-def sqlstates(error: BaseException) -> set[str]:
-    """The SQLSTATEs of `error` and of what it wraps.
-
-    psycopg, asyncpg and psycopg2 errors carry one; it is looked for through the causes and through the `orig` of
-    SQLAlchemy's wrappers, so that an app may use any of them.
-    """
-    found: set[str] = set()
-    queue: list[BaseException | None] = [error]
-    for _ in range(WRAPPINGS):
-        if not queue:
-            break
-        current = queue.pop(0)
-        if current is not None:
-            state = getattr(current, "sqlstate", None) or getattr(current, "pgcode", None)
-            if isinstance(state, str):
-                found.add(state)
-            queue += [getattr(current, "orig", None), current.__cause__, current.__context__]
-    return found
-
-
-class Pulse:
-    """When the database last answered a unit, on the monotonic clock."""
-
-    __slots__ = ("at",)
-
-    def __init__(self) -> None:
-        self.at = -PULSE_SECONDS
-
-
-class PostgresTransaction:
-    """One transaction on one pooled connection (see `contracts.Transaction`)."""
-
-    __slots__ = ("_begun", "_connection", "_ended", "_pool", "_prepared", "_pulse")
-
-    def __init__(
-        self,
-        pool: AsyncConnectionPool[Connection],
-        connection: Connection,
-        prepared: Prepared,
-        pulse: Pulse,
-        *,
-        begun: bool,
-    ) -> None:
-        self._pool = pool
-        self._pulse = pulse
-        self._connection = connection
-        self._prepared = prepared
-        self._begun = begun
-        self._ended = False
-
-    def __repr__(self) -> str:
-        state = "ended" if self._ended else self._connection.info.transaction_status.name.lower()
-        return f"<PostgresTransaction {state} on backend {self._connection.info.backend_pid}>"
-
-    @property
-    def connection(self) -> Connection:
-        """The psycopg connection. Its `commit` and `rollback` are the unit's to call, not the app's."""
-        self._refuse_if_ended()
-        return self._connection
-
-    @property
-    def lost(self) -> bool:
-        """Whether the connection broke."""
-        return self._connection.closed
-
-    async def execute(self, sql: str, params: Params = ()) -> AsyncCursor[Row]:
-        """Run one statement. The first one brings BEGIN along in its round trip."""
-        self._refuse_if_ended()
-        if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
-            return await self._connection.execute(sql, params or None)  # pyright: ignore[reportArgumentType]
-        self._begun = True
-        async with self._connection.pipeline():
-            return await self._connection.execute(sql, params or None)  # pyright: ignore[reportArgumentType]
-
-    async def commit(self, last: Query | None = None) -> None:
-        """Run `last` and COMMIT in one round trip, then give the connection back."""
-        connection = self._connection
-        status = connection.pgconn.transaction_status
-        if status == TransactionStatus.INERROR:
-            # COMMIT would answer ROLLBACK here, and no error: the client would be told of what never happened.
-            raise UnitError("a statement of this unit failed and its error was swallowed, so nothing can be committed")
-        if status == TransactionStatus.IDLE:
-            if self._begun:
-                raise UnitError("the unit's transaction was ended by a commit or rollback on its connection")
-            await self._give_back()
-            return
-        try:
-            await round_trip(connection, (COMMIT,) if last is None else (last, COMMIT), self._prepared)
-        except psycopg.Error as error:
-            if connection.closed:
-                await self._give_back()
-                raise OutcomeUnknown from error
-            raise
-        self._pulse.at = time.monotonic()
-        await self._give_back()
-
-    async def rollback(self) -> None:
-        """Undo everything and give the connection back."""
-        if self._ended:
-            return
-        try:
-            # Not psycopg's rollback, which makes the server forget the app's prepared statements as well.
-            if not self._connection.closed and self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                await round_trip(self._connection, (ROLLBACK,), self._prepared)
-        except psycopg.Error:
-            # The server rolls back by itself when its connection ends, which is all that is asked of it.
-            await self._connection.close()
-        finally:
-            await self._give_back()
-
-    async def abandon(self) -> None:
-        """End the connection; the server rolls back."""
-        if not self._ended:
-            await self._connection.close()
-            await self._give_back()
-
-    def _refuse_if_ended(self) -> None:
-        if self._ended:
-            raise UnitClosed("the unit has ended with its reply, and its connection serves others now")
-
-    async def _give_back(self) -> None:
-        if not self._ended:
-            self._ended = True
-            await self._pool.putconn(self._connection)
 
 
 class PostgresDatabase:
@@ -257,17 +122,18 @@ class PostgresDatabase:
         while True:
             connection = await self._acquire(deadline)
             prepared = self._prepared.setdefault(connection, set())
-            transaction = PostgresTransaction(self._pool, connection, prepared, self._pulse, begun=first is not None)
-            if first is None:
-                return transaction, None
+            transaction = PostgresTransaction(self._pool, connection, self._pulse)
             try:
-                _, rows = await round_trip(connection, (BEGIN, first), prepared)
+                if first is None:
+                    await round_trip(connection, (*RESET, BEGIN), prepared)
+                    return transaction, None
+                *_, rows = await round_trip(connection, (*RESET, BEGIN, first), prepared)
                 return transaction, rows[0] if rows else None
             except psycopg.errors.InvalidSqlStatementName:
                 # Forgotten by the server; nothing has been done, and it is prepared anew.
                 await transaction.rollback()
             except psycopg.OperationalError as error:
-                if not transaction.lost:
+                if not transaction.lost and not faults.disconnected(error):
                     await transaction.rollback()
                     raise
                 await transaction.abandon()
@@ -286,18 +152,28 @@ class PostgresDatabase:
         if time.monotonic() - self._pulse.at < PULSE_SECONDS:
             return
         try:
-            async with asyncio.timeout(deadline_seconds), self._pool.connection(timeout=deadline_seconds) as connection:
-                await connection.execute("")
+            async with asyncio.timeout(deadline_seconds):
+                try:
+                    async with self._pool.connection(timeout=deadline_seconds / 4) as connection:
+                        await connection.execute("")
+                except PoolTimeout:
+                    # All are in use, which says nothing of the server. Ask it by a connection of the probe's own.
+                    async with await AsyncConnection.connect(self._url, connect_timeout=2):
+                        pass
         except (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, TimeoutError) as error:
             raise DatabaseUnavailable from error
 
     def conflicted(self, error: BaseException) -> bool:
         """Whether `error` says that the transaction may be run again."""
-        return not CONFLICTS.isdisjoint(sqlstates(error))
+        return faults.conflicted(error)
+
+    def disconnected(self, error: BaseException) -> bool:
+        """Whether `error` says that the server ended the connection."""
+        return faults.disconnected(error)
 
     def timed_out(self, error: BaseException) -> bool:
         """Whether `error` says that a statement ran or waited too long."""
-        return not TIMEOUTS.isdisjoint(sqlstates(error))
+        return faults.timed_out(error)
 
     async def sweep(self) -> None:
         """Clear the pool of connections that died. Callers that come while it runs share the one sweep."""

@@ -56,9 +56,17 @@ async def apply_migrations(
     """
     queries = load_queries("workhorse.state.postgres", "migrate.sql")
     async with await _connect(url) as connection:
-        await connection.execute(_sql(queries["lock"]), (LOCK_KEY,))
-        await connection.execute(_sql(queries["create_schema"]))
-        await connection.execute(_sql(queries["create_ledger"]))
+        try:
+            await connection.execute(_sql(queries["limit_wait"]))
+            await connection.execute(_sql(queries["lock"]), (LOCK_KEY,))
+            await connection.execute(_sql(queries["create_schema"]))
+            await connection.execute(_sql(queries["create_ledger"]))
+        except psycopg.errors.LockNotAvailable as error:
+            raise StartupError(
+                "another process has been migrating this database for over a minute; wait for it"
+            ) from error
+        except psycopg.Error as error:
+            raise StartupError(f"the database cannot be prepared for migrations: {str(error).strip()}") from error
         pending = await _pending(connection, sets)
         for one in pending:
             if report is not None:
@@ -101,7 +109,7 @@ async def _connect(url: str) -> AsyncConnection[Any]:
         return await AsyncConnection.connect(
             url, autocommit=True, connect_timeout=10, application_name="workhorse migrate"
         )
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         raise StartupError(f"the database cannot be reached to migrate it: {str(error).strip()}") from error
 
 

@@ -2,6 +2,10 @@
 -- Wait for the one other process that migrates. The lock falls with the session.
 SELECT pg_advisory_lock(%s)
 
+-- name: limit_wait
+-- The longest wait for the other process.
+SET lock_timeout = '60s'
+
 -- name: has_ledger
 -- Whether any migration was ever applied here.
 SELECT to_regclass('workhorse.migrations') IS NOT NULL

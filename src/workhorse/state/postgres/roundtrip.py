@@ -5,8 +5,8 @@ makes several system calls for each. A unit's first and last round trip are on t
 made here on psycopg's own libpq wrapper: queue everything, one flush, read until the sync point. That halves what the
 two together cost through `connection.pipeline()`.
 
-Statements are prepared once per connection, in the round trip of their first use. Parameters travel as text, bytes in
-binary, and the server infers their types: so a statement has one plan whatever Python types come.
+Statements may be prepared once per connection, in the round trip of their first use. Parameters travel as
+text, bytes in binary, and the server infers their types: so a statement has one plan whatever Python types come.
 """
 
 from collections.abc import Generator, Sequence
@@ -67,14 +67,14 @@ def encoded(params: Sequence[object]) -> tuple[list[bytes | None], list[int]]:
 
 
 async def round_trip(
-    connection: AsyncConnection[Any], commands: Sequence[Query], prepared: Prepared
+    connection: AsyncConnection[Any], commands: Sequence[Query], prepared: Prepared | None
 ) -> list[Sequence[tuple[Any, ...]]]:
     """Run the commands in one round trip, and return the rows of each.
 
     Args:
         connection: psycopg's; nobody else may use it meanwhile.
         commands: run in order. When one fails, those after it are not run.
-        prepared: what this connection has prepared; added to.
+        prepared: what this connection has prepared; added to. None prepares nothing, so nothing can be forgotten.
 
     Raises:
         psycopg.Error: the first failure of a command, or the connection broke.
@@ -82,7 +82,12 @@ async def round_trip(
     async with connection.lock:
         results = await connection.wait(_exchange(connection.pgconn, commands, prepared))
     rows: list[Sequence[tuple[Any, ...]]] = []
-    for result in results:
+    for command, result in zip(commands, results, strict=True):
+        if command.sql == "COMMIT" and result.command_status != b"COMMIT":
+            # The tag of a transaction that had failed is ROLLBACK, and no error comes with it.
+            raise errors.InFailedSqlTransaction(
+                "a statement failed as the commit was on its way: nothing was committed"
+            )
         if result.ntuples == 0:
             rows.append(())
             continue
@@ -93,20 +98,13 @@ async def round_trip(
 
 
 def _exchange(
-    pgconn: pq.abc.PGconn, commands: Sequence[Query], prepared: Prepared
+    pgconn: pq.abc.PGconn, commands: Sequence[Query], prepared: Prepared | None
 ) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
     """The conversation, for psycopg to wait on: yields what to wait for, and is sent what is ready."""
+    # Encoded before anything is sent: a value that cannot travel must leave the connection as it was.
+    ready = [(*numbered(command.sql), *encoded(command.params)) for command in commands]
     pgconn.enter_pipeline_mode()
-    expected: list[bytes] = []  # per result to come: the name of the statement that it prepares, or nothing
-    for command in commands:
-        name, text = numbered(command.sql)
-        if name not in prepared and name not in expected:
-            pgconn.send_prepare(name, text)
-            expected.append(name)
-        values, formats = encoded(command.params)
-        pgconn.send_query_prepared(name, values, formats, pq.Format.BINARY)
-        expected.append(b"")
-    pgconn.pipeline_sync()
+    expected = _queue(pgconn, ready, prepared)
     while pgconn.flush():
         if (yield Wait.RW) & Ready.R:
             pgconn.consume_input()
@@ -116,7 +114,7 @@ def _exchange(
         result = yield from _next_result(pgconn)
         if result is not None and result.status in _FAILED:
             failure = failure or result
-        elif name and result is not None and result.status == pq.ExecStatus.COMMAND_OK:
+        elif name and prepared is not None and result is not None and result.status == pq.ExecStatus.COMMAND_OK:
             prepared.add(name)
         elif result is not None:
             results.append(result)
@@ -129,11 +127,31 @@ def _exchange(
     pgconn.exit_pipeline_mode()
     if failure is not None:
         error = errors.error_from_result(failure, "utf-8")
-        if isinstance(error, errors.InvalidSqlStatementName):
+        if prepared is not None and isinstance(error, errors.InvalidSqlStatementName):
             # Somebody else on this connection said DEALLOCATE ALL, as psycopg does after some statements of the app.
             prepared.clear()
         raise error
     return results
+
+
+def _queue(
+    pgconn: pq.abc.PGconn,
+    commands: Sequence[tuple[bytes, bytes, list[bytes | None], list[int]]],
+    prepared: Prepared | None,
+) -> list[bytes]:
+    """Queue the commands. Returns, per result to come, the name of the statement that it prepares, or nothing."""
+    expected: list[bytes] = []
+    for name, text, values, formats in commands:
+        if prepared is None:
+            pgconn.send_query_params(text, values, None, formats, pq.Format.BINARY)
+        else:
+            if name not in prepared and name not in expected:
+                pgconn.send_prepare(name, text)
+                expected.append(name)
+            pgconn.send_query_prepared(name, values, formats, pq.Format.BINARY)
+        expected.append(b"")
+    pgconn.pipeline_sync()
+    return expected
 
 
 def _next_result(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, pq.abc.PGresult | None]:

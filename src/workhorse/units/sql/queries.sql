@@ -10,4 +10,4 @@ INSERT INTO workhorse.replies (scope, request_digest, status, headers, body) VAL
 -- Forget a bounded number of replies that are neither replayed nor refused as stale any more.
 DELETE FROM workhorse.replies
  WHERE ctid IN (SELECT ctid FROM workhorse.replies
-                 WHERE created_at < now() - make_interval(secs => %s) LIMIT 5000)
+                 WHERE created_at < now() - make_interval(secs => %s) LIMIT 5000 FOR UPDATE SKIP LOCKED)

@@ -1,0 +1,199 @@
+"""One transaction on one pooled connection, which is lent to the app and taken back whole.
+
+The connection goes on to another request. So the app gets it with its end taken away (commit, rollback, close), for no
+longer than the transaction lasts; and what a SET without LOCAL left behind is reset before the next one begins. What is
+not undone: session-level advisory locks, LISTEN and temporary tables.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg_pool import AsyncConnectionPool
+
+from workhorse.contracts import Query
+from workhorse.errors import OutcomeUnknown, UnitClosed, UnitError
+from workhorse.state.postgres.faults import disconnected
+from workhorse.state.postgres.roundtrip import round_trip
+
+__all__ = ["Connection", "LeasedConnection", "PostgresTransaction", "Pulse", "obstacle"]
+
+Row = tuple[Any, ...]
+Connection = AsyncConnection[Row]
+Params = Sequence[object] | Mapping[str, object]
+
+COMMIT: Final = Query("COMMIT")
+ROLLBACK: Final = Query("ROLLBACK")
+# How long an answer to a unit stands for the health of the database.
+PULSE_SECONDS: Final = 1.0
+
+
+class LeasedConnection(AsyncConnection[Row]):
+    """A pooled connection as one unit's app sees it: a psycopg connection whose end is taken away.
+
+    It shares the pooled one's link to the server, and has attributes of its own (`row_factory` and the like), which so
+    end with the unit. Every operation of psycopg, also of a cursor or a `transaction()` block that outlives the unit,
+    passes through `wait`, and is refused there once the unit has ended.
+    """
+
+    ended: bool
+
+    @classmethod
+    def of(cls, pooled: Connection) -> Self:
+        """Lease `pooled`."""
+        lease = cls.__new__(cls)
+        lease.__dict__.update(pooled.__dict__)
+        lease.ended = False
+        return lease
+
+    def __del__(self, *_: object, **__: object) -> None:
+        """Nothing is owned, so nothing is warned of."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Neither commit nor close."""
+
+    @property
+    def open_block(self) -> bool:
+        """Whether a `transaction()` or `pipeline()` block has been entered and not left."""
+        return self._num_transactions > 0 or self._pipeline is not None
+
+    async def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+        """Run an operation, unless the unit has ended."""
+        if self.ended:
+            gen.close()
+            raise UnitClosed("the unit has ended with its reply, and its connection serves others now")
+        return await super().wait(gen, *arguments, **options)
+
+    async def commit(self) -> None:
+        """Refused: the unit commits, with the reply."""
+        raise UnitError("the unit commits by itself, with a reply below 400")
+
+    async def rollback(self) -> None:
+        """Refused: the unit rolls back; a part of it is undone by a `transaction()` block."""
+        raise UnitError(
+            "the unit rolls back by itself; to undo a part of it, use `async with connection.transaction()`"
+        )
+
+    async def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 - the signature is psycopg's
+        """Refused: a unit is one transaction."""
+        raise UnitError(f"a unit is one transaction, so autocommit cannot be {value}")
+
+    async def close(self) -> None:
+        """Refused: the connection is the pool's."""
+        raise UnitError("the connection is the pool's, and ends with it")
+
+
+def obstacle(connection: Connection, lease: LeasedConnection | None) -> str:
+    """Why the transaction on `connection` cannot be committed as a whole; empty if it can."""
+    if connection.closed:
+        return "the connection was lost before the commit"
+    status = connection.pgconn.transaction_status
+    if status == TransactionStatus.INERROR:
+        # COMMIT would answer ROLLBACK here, and no error: the client would be told of what never happened.
+        return "a statement of this unit failed and its error was swallowed"
+    if status == TransactionStatus.IDLE:
+        return "the transaction was ended by a COMMIT or ROLLBACK that was not the unit's"
+    if lease is not None and lease.open_block:
+        return (
+            "a transaction() or pipeline() block is still open while the reply leaves. Close it before the handler"
+            " returns; a FastAPI dependency with yield does so with Depends(..., scope='function')"
+        )
+    return ""
+
+
+class Pulse:
+    """When the database last answered a unit, on the monotonic clock."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = -PULSE_SECONDS
+
+
+class PostgresTransaction:
+    """One transaction on one pooled connection (see `contracts.Transaction`)."""
+
+    __slots__ = ("_connection", "_ended", "_lease", "_pool", "_pulse")
+
+    def __init__(self, pool: AsyncConnectionPool[Connection], connection: Connection, pulse: Pulse) -> None:
+        self._pool = pool
+        self._pulse = pulse
+        self._connection = connection
+        self._lease: LeasedConnection | None = None
+        self._ended = False
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else self._connection.info.transaction_status.name.lower()
+        return f"<PostgresTransaction {state} on backend {self._connection.info.backend_pid}>"
+
+    @property
+    def connection(self) -> LeasedConnection:
+        """The psycopg connection, for as long as the transaction is open.
+
+        Raises:
+            UnitClosed: it has ended.
+        """
+        if self._ended:
+            raise UnitClosed("the unit has ended with its reply, and its connection serves others now")
+        if self._lease is None:
+            self._lease = LeasedConnection.of(self._connection)
+        return self._lease
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection broke."""
+        return self._connection.closed
+
+    async def execute(self, sql: str, params: Params = ()) -> AsyncCursor[Row]:
+        """Run one statement."""
+        return await self.connection.execute(sql, params or None)  # pyright: ignore[reportArgumentType]
+
+    async def commit(self, last: Query | None = None) -> None:
+        """Run `last` and COMMIT in one round trip, then give the connection back."""
+        connection = self._connection
+        why_not = obstacle(connection, self._lease)
+        if why_not:
+            raise UnitError(f"nothing can be committed: {why_not}")
+        try:
+            # Not by a prepared name: the app may have made the connection forget it, and here it is too late to repeat.
+            await round_trip(connection, (COMMIT,) if last is None else (last, COMMIT), None)
+        except psycopg.Error as error:
+            if connection.closed or disconnected(error):
+                await connection.close()
+                await self._give_back()
+                raise OutcomeUnknown from error
+            raise
+        self._pulse.at = time.monotonic()
+        await self._give_back()
+
+    async def rollback(self) -> None:
+        """Undo everything and give the connection back."""
+        if self._ended:
+            return
+        try:
+            if not self._connection.closed:
+                # Not psycopg's own, which makes the server forget the app's prepared statements as well.
+                await round_trip(self._connection, (ROLLBACK,), None)
+        except Exception:  # noqa: BLE001 - whatever is wrong with the connection, it must not serve another request
+            # The server rolls back by itself when its connection ends, which is all that is asked of it.
+            await self._connection.close()
+        finally:
+            await self._give_back()
+
+    async def abandon(self) -> None:
+        """End the connection; the server rolls back."""
+        if not self._ended:
+            await self._connection.close()
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        if not self._ended:
+            self._ended = True
+            if self._lease is not None:
+                self._lease.ended = True
+            if self._connection.pgconn.pipeline_status != PipelineStatus.OFF:
+                await self._connection.close()
+            await self._pool.putconn(self._connection)
