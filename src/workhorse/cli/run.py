@@ -7,11 +7,11 @@ what is wrong with either is said once and before any worker starts. Then it bec
 import argparse
 import contextlib
 import importlib.util
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from workhorse.cli.target import split_target
 from workhorse.errors import SettingsError
 from workhorse.servers import Launch, serve
 from workhorse.servers.launch import free_port, run_folder
@@ -61,16 +61,11 @@ def check_target(target: str) -> None:
     Raises:
         SettingsError: the target is malformed, or there is no such module.
     """
-    module, colon, attribute = target.partition(":")
-    if not (module and colon and attribute):
-        raise SettingsError(f"{target!r} is not MODULE:ATTRIBUTE; write for example `bank.app:service`")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    module, _ = split_target(target)
     top = module.partition(".")[0]
     if importlib.util.find_spec(top) is None:
         raise SettingsError(
-            f"there is no module {top!r} in {here} or among what is installed; is this the right folder?"
+            f"there is no module {top!r} in {Path.cwd()} or among what is installed; is this the right folder?"
         )
 
 

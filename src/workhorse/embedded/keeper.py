@@ -27,7 +27,7 @@ Steps = Generator[float, None, None]
 
 ASK_SECONDS: Final = 0.004
 IDLE_SECONDS: Final = 3600.0
-STEADY_SECONDS: Final = 20.0
+STEADY_SECONDS: Final = 3.0
 """A server that ran for so long is no longer counted as failing."""
 LONGEST_PAUSE_SECONDS: Final = 10.0
 LEFT_OVER_SECONDS: Final = 3.0
