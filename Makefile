@@ -40,7 +40,7 @@ lint: $(READY) ## Check format, style, types and the import arrows.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/basedpyright
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 
 format: $(READY) ## Format the code.
