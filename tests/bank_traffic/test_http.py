@@ -23,17 +23,24 @@ T = TypeVar("T")
 async def server(answer: Answer) -> AsyncIterator[Address]:
     """Answers each piece that it reads; None hangs up."""
 
+    serving: set[asyncio.Task[None] | None] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while piece := await reader.read(65536):
-            reply = answer(piece)
-            if reply is None:
-                break
-            writer.write(reply)
-        writer.close()
+        serving.add(asyncio.current_task())
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                reply = answer(piece)
+                if reply is None:
+                    break
+                writer.write(reply)
+            writer.close()
+            await writer.wait_closed()
 
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with listening:
         yield Address(*listening.sockets[0].getsockname()[:2])
+    # Python 3.11 does not end the connections with the server: wait for the clients', which close theirs.
+    await asyncio.wait_for(asyncio.gather(*[task for task in serving if task is not None]), 5)
 
 
 def play(answer: Answer, story: Callable[[Address], Coroutine[None, None, T]]) -> T:
