@@ -294,6 +294,28 @@ def test_a_bare_asgi_app_may_raise_a_problem(serving: Serving, sql: Sql) -> None
     assert sql("SELECT text FROM notes") == [("kept",)]
 
 
+def test_a_bare_asgi_app_may_raise_a_problem_of_the_servers(serving: Serving, sql: Sql) -> None:
+    class Sorry(Problem):
+        status = 503
+        type = "urn:test:problem:sorry"
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            work = await unit()
+            await work.execute("INSERT INTO notes (text) VALUES ('sorry')")
+            if scope["path"] == "/keep":
+                work.keep()
+            raise Sorry
+
+    async def main() -> list[Seen]:
+        async with serving(app, database={"pool_max": 1, "acquire_timeout_seconds": 1}) as service:
+            return [await call(service, "POST", path) for path in ("/", "/", "/keep", "/")]
+
+    seen = asyncio.run(main())
+    assert {(one.status, one.json()["type"]) for one in seen} == {(503, "urn:test:problem:sorry")}
+    assert sql("SELECT text FROM notes") == [("sorry",)]
+
+
 def test_a_cancelled_request_rolls_back_and_frees_its_connection(serving: Serving, sql: Sql) -> None:
     app = FastAPI()
     inside = asyncio.Event()

@@ -231,7 +231,8 @@ class UnitLayer:
             if exchange.stage is not Stage.NEW:
                 return exchange.failure or problem
             # The framework did not answer it. Said through the exchange, it commits or rolls back like any reply.
-            return await self._speak(problem, scope, exchange)
+            if failure := await self._speak(problem, scope, exchange):
+                return failure
         except Exception as error:  # noqa: BLE001 - judged by the caller: repeated, answered or raised again
             return exchange.failure or error
         finally:
