@@ -302,7 +302,7 @@ def test_a_bare_asgi_app_may_raise_a_problem_of_the_servers(serving: Serving, sq
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             work = await unit()
-            await work.execute("INSERT INTO notes (text) VALUES ('sorry')")
+            await work.execute("INSERT INTO notes (text) VALUES ('sorry') ON CONFLICT DO NOTHING")
             if scope["path"] == "/keep":
                 work.keep()
             raise Sorry
