@@ -1,7 +1,12 @@
 """Several commands in one round trip: their rows, their failures, and a connection that forgets."""
 
 import asyncio
+import contextlib
+import os
+import signal
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +15,7 @@ import pytest
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from workhorse.contracts import Query
+from workhorse.embedded import attach
 from workhorse.errors import OutcomeUnknown, UnitError
 from workhorse.state.postgres.database import PostgresDatabase
 from workhorse.state.postgres.roundtrip import Prepared, encoded, numbered, round_trip
@@ -134,3 +140,33 @@ def test_a_failed_transaction_is_never_called_committed(database_url: str) -> No
         await database.close()
 
     asyncio.run(main())
+
+
+def test_a_server_that_neither_answers_nor_ends_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    """Its processes are stopped, so its own time-outs do not fire."""
+    with attach(tmp_path / "own", cache=False, linger_seconds=0) as own:
+
+        async def main() -> list[float]:
+            database = PostgresDatabase(own.database_url, statement_timeout_seconds=0.2)
+            database._patience = 0.5
+            await database.open()
+            transaction, row = await database.begin(Query("SELECT pg_backend_pid()"))
+            assert row is not None
+            waits: list[float] = []
+            os.kill(row[0], signal.SIGSTOP)
+            try:
+                for work in (transaction.execute("SELECT 1"), transaction.rollback()):
+                    began = time.monotonic()
+                    with contextlib.suppress(psycopg.errors.QueryCanceled):
+                        await work
+                    waits.append(time.monotonic() - began)
+            finally:
+                os.kill(row[0], signal.SIGCONT)
+            another, _ = await database.begin(Query("SELECT 1"))
+            await another.commit()
+            await database.close()
+            return waits
+
+        waits = asyncio.run(main())
+    assert waits[0] >= 0.5, "it did not wait, so nothing was tested"
+    assert max(waits) < 8

@@ -16,13 +16,14 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from workhorse.contracts import Query
 from workhorse.errors import DatabaseUnavailable, StartupError
 from workhorse.state.postgres import faults
 from workhorse.state.postgres.roundtrip import Prepared, round_trip
-from workhorse.state.postgres.transaction import PULSE_SECONDS, Connection, PostgresTransaction, Pulse
+from workhorse.state.postgres.transaction import PULSE_SECONDS, Connection, PostgresTransaction, Pulse, answer_within
 
 __all__ = ["PostgresDatabase"]
 
@@ -36,6 +37,8 @@ RESET: Final = (Query("RESET ALL"), Query("RESET ROLE"))
 WAITING: Final = 4_096
 # How long the pool goes on trying to replace one lost connection before it leaves that to the next request.
 RECONNECT_SECONDS: Final = 2.0
+# How long after its own time-out the server's answer is still waited for.
+GRACE_SECONDS: Final = 3.0
 
 
 class PostgresDatabase:
@@ -64,6 +67,7 @@ class PostgresDatabase:
     ) -> None:
         self._url = url
         self._acquire_timeout = acquire_timeout_seconds
+        self._patience = statement_timeout_seconds + GRACE_SECONDS
         self._sweep: asyncio.Task[None] | None = None
         self._pulse = Pulse()
         self._prepared: WeakKeyDictionary[Connection, Prepared] = WeakKeyDictionary()
@@ -122,17 +126,19 @@ class PostgresDatabase:
         while True:
             connection = await self._acquire(deadline)
             prepared = self._prepared.setdefault(connection, set())
-            transaction = PostgresTransaction(self._pool, connection, self._pulse)
+            transaction = PostgresTransaction(self._pool, connection, self._pulse, patience=self._patience)
             try:
-                if first is None:
-                    await round_trip(connection, (*RESET, BEGIN), prepared)
-                    return transaction, None
-                *_, rows = await round_trip(connection, (*RESET, BEGIN, first), prepared)
+                commands = (*RESET, BEGIN) if first is None else (*RESET, BEGIN, first)
+                async with answer_within(self._patience):
+                    *_, rows = await round_trip(connection, commands, prepared)
                 return transaction, rows[0] if rows else None
             except psycopg.errors.InvalidSqlStatementName:
                 # Forgotten by the server; nothing has been done, and it is prepared anew.
                 await transaction.rollback()
             except psycopg.OperationalError as error:
+                if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:  # no answer came
+                    await transaction.abandon()
+                    raise DatabaseUnavailable from error
                 if not transaction.lost and not faults.disconnected(error):
                     await transaction.rollback()
                     raise

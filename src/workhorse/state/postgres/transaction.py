@@ -5,8 +5,10 @@ longer than the transaction lasts; and what a SET without LOCAL left behind is r
 not undone: session-level advisory locks, LISTEN and temporary tables.
 """
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
 import psycopg
@@ -27,6 +29,8 @@ Params = Sequence[object] | Mapping[str, object]
 
 COMMIT: Final = Query("COMMIT")
 ROLLBACK: Final = Query("ROLLBACK")
+# Longer is not waited for a rollback: the end of the connection is one as well.
+ROLLBACK_SECONDS: Final = 2.0
 # How long an answer to a unit stands for the health of the database.
 PULSE_SECONDS: Final = 1.0
 
@@ -40,13 +44,15 @@ class LeasedConnection(AsyncConnection[Row]):
     """
 
     ended: bool
+    patience: float
 
     @classmethod
-    def of(cls, pooled: Connection) -> Self:
-        """Lease `pooled`."""
+    def of(cls, pooled: Connection, *, patience: float) -> Self:
+        """Lease `pooled`. Longest wait for an answer: `patience` seconds."""
         lease = cls.__new__(cls)
         lease.__dict__.update(pooled.__dict__)
         lease.ended = False
+        lease.patience = patience
         return lease
 
     def __del__(self, *_: object, **__: object) -> None:
@@ -65,7 +71,8 @@ class LeasedConnection(AsyncConnection[Row]):
         if self.ended:
             gen.close()
             raise UnitClosed("the unit has ended with its reply, and its connection serves others now")
-        return await super().wait(gen, *arguments, **options)
+        async with answer_within(self.patience):
+            return await super().wait(gen, *arguments, **options)
 
     async def commit(self) -> None:
         """Refused: the unit commits, with the reply."""
@@ -84,6 +91,20 @@ class LeasedConnection(AsyncConnection[Row]):
     async def close(self) -> None:
         """Refused: the connection is the pool's."""
         raise UnitError("the connection is the pool's, and ends with it")
+
+
+@asynccontextmanager
+async def answer_within(seconds: float) -> AsyncGenerator[None]:
+    """Bound the wait for a server that neither answers nor ends, whose own time-outs cannot be relied on.
+
+    Raises:
+        psycopg.errors.QueryCanceled: the time is over. The connection is of no use any more.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise psycopg.errors.QueryCanceled(f"the database did not answer within {seconds:g} s") from error
 
 
 def obstacle(connection: Connection, lease: LeasedConnection | None) -> str:
@@ -116,10 +137,13 @@ class Pulse:
 class PostgresTransaction:
     """One transaction on one pooled connection (see `contracts.Transaction`)."""
 
-    __slots__ = ("_connection", "_ended", "_lease", "_pool", "_pulse")
+    __slots__ = ("_connection", "_ended", "_lease", "_patience", "_pool", "_pulse")
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], connection: Connection, pulse: Pulse) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool[Connection], connection: Connection, pulse: Pulse, *, patience: float
+    ) -> None:
         self._pool = pool
+        self._patience = patience
         self._pulse = pulse
         self._connection = connection
         self._lease: LeasedConnection | None = None
@@ -139,7 +163,7 @@ class PostgresTransaction:
         if self._ended:
             raise UnitClosed("the unit has ended with its reply, and its connection serves others now")
         if self._lease is None:
-            self._lease = LeasedConnection.of(self._connection)
+            self._lease = LeasedConnection.of(self._connection, patience=self._patience)
         return self._lease
 
     @property
@@ -159,9 +183,11 @@ class PostgresTransaction:
             raise UnitError(f"nothing can be committed: {why_not}")
         try:
             # Not by a prepared name: the app may have made the connection forget it, and here it is too late to repeat.
-            await round_trip(connection, (COMMIT,) if last is None else (last, COMMIT), None)
+            async with answer_within(self._patience):
+                await round_trip(connection, (COMMIT,) if last is None else (last, COMMIT), None)
         except psycopg.Error as error:
-            if connection.closed or disconnected(error):
+            unanswered = connection.pgconn.transaction_status == TransactionStatus.ACTIVE
+            if connection.closed or unanswered or disconnected(error):
                 await connection.close()
                 await self._give_back()
                 raise OutcomeUnknown from error
@@ -176,7 +202,8 @@ class PostgresTransaction:
         try:
             if not self._connection.closed:
                 # Not psycopg's own, which makes the server forget the app's prepared statements as well.
-                await round_trip(self._connection, (ROLLBACK,), None)
+                async with answer_within(ROLLBACK_SECONDS):
+                    await round_trip(self._connection, (ROLLBACK,), None)
         except Exception:  # noqa: BLE001 - whatever is wrong with the connection, it must not serve another request
             # The server rolls back by itself when its connection ends, which is all that is asked of it.
             await self._connection.close()
