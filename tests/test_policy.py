@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,40 @@ def test_a_malformed_pattern_is_refused(pattern: str) -> None:
 def test_two_policies_for_the_same_requests_are_refused() -> None:
     with pytest.raises(SettingsError, match="match the same requests"):
         PolicyTable([Policy("GET /a/{x}"), Policy("GET /a/{y}")])
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern"), [("HEAD", "GET /a/{x}"), ("GET", "GET /a/{x}"), ("PUT", "* /{rest:path}")]
+)
+def test_head_has_the_policy_of_get_and_no_weaker_one(method: str, pattern: str) -> None:
+    table = PolicyTable([Policy("* /{rest:path}", public=True), Policy("GET /a/{x}", scope="a:read")])
+    found = table.find(method, "/a/1")
+    assert found is not None
+    assert found.pattern == pattern
+
+
+def test_the_methods_of_a_path_are_told() -> None:
+    table = PolicyTable([Policy("GET /a/{x}"), Policy("PUT /a/{x}"), Policy("POST /a")])
+    assert table.methods("/a/1") == ["GET", "PUT"]
+    assert table.methods("/b") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"public": True, "scope": "a"}, "is public and asks for a scope"),
+        ({"scope": "a b"}, "a scope is one word"),
+        ({"deadline": 0}, "more than 0"),
+        ({"rate": "often"}, "LIMIT/PERIOD"),
+        ({"rate": ["1/second"] * 5}, "at most 4"),
+        ({"priority": "urgent"}, "critical, high, normal or low"),
+        ({"content_types": ["json"]}, "application/json"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_a_malformed_option_is_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        Policy("GET /a", **options)
 
 
 def test_a_negative_limit_is_refused() -> None:

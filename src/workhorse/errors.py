@@ -4,11 +4,13 @@
     ├── SettingsError              a setting is unknown, malformed, or unsafe in this environment
     ├── StartupError               a room could not start; the message says which, and the mend
     │   └── EmbeddedServerError    an embedded server could not be found, started or reached
+    ├── NoRequest                  `current_request()` was called where no request is being served
     ├── UnitError                  a unit was used where it cannot be
     │   ├── NoUnit                 `unit()` was called where no request is being served
     │   └── UnitClosed             the unit has committed, or its reply has left already
     └── Problem                    what a client is told (RFC 9457); the app derives its own from it
         ├── DatabaseUnavailable    503: the database is away; nothing was written
+        ├── StoreUnavailable       503: the store of counters, sessions or keys is away; the request was not begun
         ├── DatabaseTimeout        503: a statement ran or waited too long; nothing was written
         ├── OutcomeUnknown         503: the connection was lost during COMMIT
         └── Conflict               503: other transactions won too often; nothing was written
@@ -26,11 +28,13 @@ __all__ = [
     "DatabaseUnavailable",
     "EmbeddedServerError",
     "Fault",
+    "NoRequest",
     "NoUnit",
     "OutcomeUnknown",
     "Problem",
     "SettingsError",
     "StartupError",
+    "StoreUnavailable",
     "UnitClosed",
     "UnitError",
     "WorkhorseError",
@@ -53,6 +57,13 @@ class StartupError(WorkhorseError):
 
 class EmbeddedServerError(StartupError):
     """An embedded server could not be found, started or reached."""
+
+
+class NoRequest(WorkhorseError):
+    """`current_request()` was called where no request is being served, or no guard stands around the app."""
+
+    def __init__(self) -> None:
+        super().__init__("no request is being served here: call this from a handler of an app inside Guard or Service")
 
 
 class UnitError(WorkhorseError):
@@ -126,6 +137,17 @@ class DatabaseUnavailable(Problem):
     title = "The database cannot be reached"
 
     def __init__(self, detail: str = "Nothing was written. Send the request again.") -> None:
+        super().__init__(detail, headers=((b"retry-after", b"1"),))
+
+
+class StoreUnavailable(Problem):
+    """The store of counters, sessions or keys did not answer in time. The request was not begun."""
+
+    status = 503
+    type = PROBLEM_PREFIX + "store-unavailable"
+    title = "A part that this request needs cannot be reached"
+
+    def __init__(self, detail: str = "Nothing was done. Send the request again.") -> None:
         super().__init__(detail, headers=((b"retry-after", b"1"),))
 
 

@@ -1,7 +1,8 @@
 """What a route asks of the platform, in one line a route, and the table that finds the line for a request.
 
-    Policy("POST /transfers", idempotent="required")
-    Policy("POST /payments/pain001", idempotent="required", max_body_bytes=10 * 1024 * 1024)
+    Policy("POST /transfers", scope="transfers:write", rate="600/minute", idempotent="required")
+    Policy("POST /payments/pain001", scope="transfers:write", max_body_bytes=10 * 1024 * 1024, deadline=60)
+    Policy("GET /prices", public=True, rate=[Rate("10/second", burst=20, per="address"), "10000/day"], priority="low")
 
 The pattern is a method (or `*`) and a path whose `{name}` segments match any one segment, and a last `{name:path}` any
 number of them, as in the path templates of FastAPI. The table is built once; a request then costs one look-up for a
@@ -10,19 +11,28 @@ one with more literal segments wins.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from workhorse.errors import SettingsError
+from workhorse.rate import Rate
 
-__all__ = ["Idempotent", "Policy", "PolicyTable"]
+__all__ = ["Idempotent", "Policy", "PolicyTable", "Priority"]
 
-Idempotent = Literal[False, True, "required"]
+Idempotent: TypeAlias = Literal[False, True, "required"]
+
+Priority: TypeAlias = Literal["critical", "high", "normal", "low"]
+"""What is served first when not all can be: `low` is shed first, `critical` last."""
 
 _PATTERN: Final = re.compile(r"^(?P<method>[A-Z]+|\*) (?P<path>/\S*)$")
 _PARAMETER: Final = re.compile(r"^\{[A-Za-z_]\w*(:[a-z]+)?\}$")
 _REST: Final = re.compile(r"^\{[A-Za-z_]\w*:path\}$")
+# RFC 6749, section 3.3: printable ASCII but for quote, backslash and blank.
+_SCOPE: Final = re.compile(r"^[\x21\x23-\x5b\x5d-\x7e]{1,200}$")
+# Each costs a counter per request.
+MAX_RATES: Final = 4
+_MEDIA_TYPE: Final = re.compile(r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+*-]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +41,36 @@ class Policy:
 
     Args:
         pattern: a method and a path, such as `POST /transfers/{id}/reversal`. `*` stands for any method.
+        scope: what the caller must be allowed to do; several: all of them. Needs an identity.
+        public: anybody may call it. Without this and once an identity is configured, callers must be known.
+        rate: how often it may be called: `600/minute`, a `Rate`, or several.
         idempotent: `True` answers a retried Idempotency-Key with its first reply; `"required"` also refuses a request
             without one.
+        priority: what is served first under overload.
+        deadline: seconds until the reply must have begun, where it differs from `guard.deadline_seconds`.
         max_body_bytes: the largest body of this route, where it differs from `guard.max_body_bytes`.
+        content_types: the media types of bodies that it takes; none: any.
+        cancel_on_disconnect: end the request when its client goes away. What it did in its unit is rolled back.
+        encoded_slashes: take `%2F` inside of a path segment, which is refused elsewhere.
+        insecure_cross_site: take requests that other sites' pages send with the user's cookies. For a webhook or a
+            callback that proves its sender by other means.
 
     Raises:
         SettingsError: the pattern or a value is malformed.
     """
 
     pattern: str
+    scope: str | Sequence[str] = field(default=(), kw_only=True)
+    public: bool = field(default=False, kw_only=True)
+    rate: str | Rate | Sequence[str | Rate] = field(default=(), kw_only=True)
     idempotent: Idempotent = field(default=False, kw_only=True)
+    priority: Priority = field(default="normal", kw_only=True)
+    deadline: float | None = field(default=None, kw_only=True)
     max_body_bytes: int | None = field(default=None, kw_only=True)
+    content_types: Sequence[str] = field(default=(), kw_only=True)
+    cancel_on_disconnect: bool = field(default=False, kw_only=True)
+    encoded_slashes: bool = field(default=False, kw_only=True)
+    insecure_cross_site: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not _PATTERN.match(self.pattern):
@@ -57,10 +86,42 @@ class Policy:
                 )
         if any(_REST.match(segment) for segment in self.segments[:-1]):
             raise SettingsError(f"the policy {self.pattern!r} has a `:path` parameter that is not the last segment")
+        for fault in self._faults():
+            raise SettingsError(f"the policy {self.pattern!r} {fault}")
+
+    def _faults(self) -> Iterable[str]:
+        """What is wrong with the values, beside the pattern."""
         if self.max_body_bytes is not None and self.max_body_bytes < 0:
-            raise SettingsError(
-                f"the policy {self.pattern!r} has max_body_bytes={self.max_body_bytes}; it cannot be negative"
-            )
+            yield f"has max_body_bytes={self.max_body_bytes}; it cannot be negative"
+        if self.deadline is not None and self.deadline <= 0:
+            yield f"has deadline={self.deadline}; it is in seconds, and more than 0"
+        if self.priority not in {"critical", "high", "normal", "low"}:
+            yield f"has priority={self.priority!r}; it is critical, high, normal or low"
+        if self.public and self.scopes:
+            yield "is public and asks for a scope; take one of the two out"
+        for scope in self.scopes:
+            if not _SCOPE.match(scope):
+                yield f"has the scope {scope!r}; a scope is one word, and several are a list"
+        for media_type in self.content_types:
+            if not _MEDIA_TYPE.match(media_type):
+                yield f"has the content type {media_type!r}; write for example `application/json`"
+        if len(self.rates) > MAX_RATES:
+            yield f"has {len(self.rates)} rates; at most {MAX_RATES} are counted"
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """What the caller must be allowed to do."""
+        return frozenset((self.scope,) if isinstance(self.scope, str) else self.scope)
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """How often it may be called.
+
+        Raises:
+            SettingsError: one is malformed.
+        """
+        given = (self.rate,) if isinstance(self.rate, str | Rate) else self.rate
+        return tuple(Rate(rate) if isinstance(rate, str) else rate for rate in given)
 
     @property
     def method(self) -> str:
@@ -81,47 +142,82 @@ class Policy:
 class PolicyTable:
     """Finds the policy for a method and a path.
 
+    HEAD is answered by what answers GET (RFC 9110, section 9.3.2), so it has GET's policy unless it has its own.
+
     Raises:
         SettingsError: two policies have the same pattern, parameter names aside.
     """
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
-        self._exact: dict[tuple[str, str], Policy] = {}
-        self._templates: dict[int, list[tuple[Policy, tuple[str | None, ...]]]] = {}
-        self._rests: list[tuple[Policy, tuple[str | None, ...]]] = []
-        seen: dict[tuple[str, tuple[str | None, ...]], Policy] = {}
-        for policy in policies:
-            shape = tuple(None if segment.startswith("{") else segment for segment in policy.segments)
+        self._policies = tuple(policies)
+        seen: dict[tuple[str, tuple[str, ...]], Policy] = {}
+        for policy in self._policies:
+            shape = tuple("{}" if segment.startswith("{") else segment for segment in policy.segments)
             twin = seen.setdefault((policy.method, shape), policy)
             if twin is not policy:
                 raise SettingsError(
                     f"the policies {twin.pattern!r} and {policy.pattern!r} match the same requests; keep one"
                 )
-            if _REST.match(policy.segments[-1]):
-                self._rests.append((policy, shape[:-1]))
-            elif None in shape or policy.method == "*":
-                self._templates.setdefault(len(shape), []).append((policy, shape))
-            else:
-                self._exact[policy.method, policy.path] = policy
-        for candidates in self._templates.values():
-            candidates.sort(key=lambda candidate: (candidate[1].count(None), candidate[0].method == "*"))
-        self._rests.sort(key=lambda candidate: (-len(candidate[1]), candidate[0].method == "*"))
+        self._exact = {(policy.method, policy.path): policy for policy in self._policies if "{" not in policy.path}
+        for (method, path), policy in list(self._exact.items()):
+            if method == "GET":
+                self._exact.setdefault(("HEAD", path), policy)
+        methods = {policy.method for policy in self._policies} | {"HEAD"}
+        self._templates = {method: _Templates(self._policies, method) for method in methods}
+        self._any = _Templates(self._policies, "*")
+
+    def __iter__(self) -> Iterator[Policy]:
+        """The policies in the order in which they were written."""
+        return iter(self._policies)
 
     def find(self, method: str, path: str) -> Policy | None:
         """Return the policy that matches best, or None."""
         exact = self._exact.get((method, path))
-        if exact is not None or not (self._templates or self._rests):
+        if exact is not None:
             return exact
-        segments = path.split("/")[1:]
-        for policy, shape in self._templates.get(len(segments), ()):
-            if policy.method in {method, "*"} and _fits(shape, segments):
-                return policy
-        for policy, shape in self._rests:
-            if policy.method in {method, "*"} and len(segments) > len(shape) and _fits(shape, segments):
-                return policy
-        return None
+        return self._templates.get(method, self._any).find(path)
+
+    def methods(self, path: str) -> list[str]:
+        """The methods that have a policy for this path, sorted: what a reply of 405 names in Allow."""
+        return sorted(method for method in {policy.method for policy in self._policies} if self.find(method, path))
 
 
-def _fits(shape: Sequence[str | None], segments: Sequence[str]) -> bool:
-    """Whether the first segments are those of the shape, None standing for any."""
-    return all(want is None or want == got for want, got in zip(shape, segments, strict=False))
+class _Templates:
+    """The policies of one method that a path cannot be looked up for, as one regular expression.
+
+    One group a policy, the most literal first: the first group that matches is the policy that matches best.
+    """
+
+    def __init__(self, policies: Iterable[Policy], method: str) -> None:
+        methods = ("HEAD", "GET", "*") if method == "HEAD" else (method, "*")
+        self._policies = sorted(
+            (policy for policy in policies if policy.method in methods and _open(policy)),
+            key=lambda policy: (*_rank(policy), methods.index(policy.method)),
+        )
+        self._find = re.compile("|".join(f"({_expression(policy)})" for policy in self._policies), re.DOTALL).fullmatch
+
+    def find(self, path: str) -> Policy | None:
+        if not self._policies:
+            return None
+        match = self._find(path)
+        return self._policies[match.lastindex - 1] if match is not None and match.lastindex else None
+
+
+def _open(policy: Policy) -> bool:
+    """Whether more than one method and path match."""
+    return policy.method == "*" or "{" in policy.path
+
+
+def _rank(policy: Policy) -> tuple[bool, int, int]:
+    """Small for the policies that are to be tried first."""
+    rest = bool(_REST.match(policy.segments[-1]))
+    parameters = sum(segment.startswith("{") for segment in policy.segments)
+    return rest, -len(policy.segments) if rest else 0, parameters
+
+
+def _expression(policy: Policy) -> str:
+    parts = [
+        ".*" if _REST.match(segment) else "[^/]*" if segment.startswith("{") else re.escape(segment)
+        for segment in policy.segments
+    ]
+    return "/" + "/".join(parts)

@@ -9,7 +9,8 @@ from http import HTTPStatus
 
 import msgspec
 
-from workhorse.asgi import Reply, Scope
+from workhorse.asgi import Reply
+from workhorse.context import CURRENT
 from workhorse.errors import Problem
 
 __all__ = ["CONTENT_TYPE", "internal_error", "plain_problem", "render_problem", "request_instance"]
@@ -47,10 +48,10 @@ def render_problem(problem: Problem, *, instance: str = "") -> Reply:
     return Reply(status=problem.status, headers=headers, body=body)
 
 
-def request_instance(scope: Scope) -> str:
+def request_instance() -> str:
     """The URI that names this request in problem documents; empty where no guard has given it an id."""
-    request_id = scope.get("workhorse.request_id")
-    return f"urn:workhorse:request:{request_id}" if request_id else ""
+    request = CURRENT.get(None)
+    return f"urn:workhorse:request:{request.request_id.decode()}" if request is not None else ""
 
 
 def plain_problem(
