@@ -50,6 +50,14 @@ def unsafe_settings(settings: Settings) -> list[UnsafeSetting]:
                 'name the public ones: WORKHORSE_GUARD__ALLOWED_HOSTS="api.example.com"',
             )
         )
+    if guard.insecure_cross_site:
+        faults.append(
+            UnsafeSetting(
+                "guard.insecure_cross_site",
+                "any site's page may act with the user's cookies",
+                "name those that may in guard.csrf_origins, or one route in Policy(insecure_cross_site=True)",
+            )
+        )
     if settings.server.reload:
         faults.append(UnsafeSetting("server.reload", "reloading is for development", "set server.reload to false"))
     if settings.log.level == "debug":
