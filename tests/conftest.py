@@ -4,10 +4,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from workhorse.embedded import Attachment, attach, drop_database, fresh_database
 from workhorse.settings import Settings, load_settings
+
+# How long one example takes says nothing on a machine that others use too.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")

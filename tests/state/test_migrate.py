@@ -37,7 +37,7 @@ def test_each_is_applied_once_and_in_order(database_url: str, package: Path) -> 
     assert apply(database_url, own(package)) == ["own 0001_one", "own 0002_two"]
     assert apply(database_url, own(package)) == []
     (package / "0003_three.sql").write_text("UPDATE t SET a = 9;")
-    assert apply(database_url, own(package), WORKHORSE) == ["own 0003_three", "workhorse 0001_replies"]
+    assert apply(database_url, own(package), WORKHORSE)[:2] == ["own 0003_three", "workhorse 0001_replies"]
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT * FROM t").fetchall() == [(9, 2)]
 

@@ -11,6 +11,7 @@ nothing has been done yet: `begin` then clears the pool of the dead and tries ag
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -149,6 +150,37 @@ class PostgresDatabase:
             except BaseException:
                 await transaction.abandon()
                 raise
+
+    async def run(self, query: Query, *, repeatable: bool = False) -> Sequence[Row]:
+        """Run one statement, which commits by itself, in one round trip."""
+        deadline = asyncio.get_running_loop().time() + self._acquire_timeout
+        while True:
+            connection = await self._acquire(deadline)
+            prepared = self._prepared.setdefault(connection, set())
+            # No transaction is begun; the connection is looked after all the same.
+            lease = PostgresTransaction(self._pool, connection, self._pulse, patience=self._patience)
+            try:
+                async with answer_within(self._patience):
+                    *_, rows = await round_trip(connection, (*RESET, query), prepared)
+            except psycopg.errors.InvalidSqlStatementName:
+                await lease.release()  # forgotten by the server; nothing has been done, and it is prepared anew
+            except psycopg.Error as error:
+                if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:  # no answer came
+                    await lease.abandon()
+                    raise DatabaseUnavailable from error
+                if not lease.lost and not faults.disconnected(error):
+                    await lease.release()
+                    raise
+                await lease.abandon()
+                if not repeatable or asyncio.get_running_loop().time() >= deadline:
+                    raise DatabaseUnavailable from error
+                await self.sweep()
+            except BaseException:
+                await lease.abandon()
+                raise
+            else:
+                await lease.release()
+                return rows
 
     async def ping(self, *, deadline_seconds: float) -> None:
         """Run the empty statement on a pooled connection, unless a unit has just had an answer.

@@ -189,11 +189,11 @@ class PostgresTransaction:
             unanswered = connection.pgconn.transaction_status == TransactionStatus.ACTIVE
             if connection.closed or unanswered or disconnected(error):
                 await connection.close()
-                await self._give_back()
+                await self.release()
                 raise OutcomeUnknown from error
             raise
         self._pulse.at = time.monotonic()
-        await self._give_back()
+        await self.release()
 
     async def rollback(self) -> None:
         """Undo everything and give the connection back."""
@@ -208,15 +208,16 @@ class PostgresTransaction:
             # The server rolls back by itself when its connection ends, which is all that is asked of it.
             await self._connection.close()
         finally:
-            await self._give_back()
+            await self.release()
 
     async def abandon(self) -> None:
         """End the connection; the server rolls back."""
         if not self._ended:
             await self._connection.close()
-            await self._give_back()
+            await self.release()
 
-    async def _give_back(self) -> None:
+    async def release(self) -> None:
+        """Give the connection back as it is. Only for one on which no transaction is open."""
         if not self._ended:
             self._ended = True
             if self._lease is not None:
