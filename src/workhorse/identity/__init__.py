@@ -1,0 +1,101 @@
+"""Who calls: proven by a signed token, an API key, a session or a client certificate.
+
+    identity = Identity(Bearer("https://login.example.com", audience="https://api.bank.example"))
+
+Each way is a `Scheme`, and `Identity` makes one of several. The names below are loaded when they are first used, so
+that a service without tokens needs none of their libraries.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from workhorse.errors import StartupError
+
+if TYPE_CHECKING:
+    from workhorse.identity.bearer import Bearer
+    from workhorse.identity.certificate import CertificateFormat, Certificates, ClientCertificate
+    from workhorse.identity.claims import ClaimNames
+    from workhorse.identity.development import DevelopmentIssuer
+    from workhorse.identity.issuer import Issuer
+    from workhorse.identity.mutual_tls import MutualTls
+    from workhorse.identity.reason import Reason
+    from workhorse.identity.scheme import (
+        Credentials,
+        Identity,
+        IssuerUnavailable,
+        NotAllowed,
+        NotAuthenticated,
+        Scheme,
+    )
+
+__all__ = [
+    "Bearer",
+    "CertificateFormat",
+    "Certificates",
+    "ClaimNames",
+    "ClientCertificate",
+    "Credentials",
+    "DevelopmentIssuer",
+    "Identity",
+    "Issuer",
+    "IssuerUnavailable",
+    "MutualTls",
+    "NotAllowed",
+    "NotAuthenticated",
+    "Reason",
+    "Scheme",
+]
+
+_HOMES: Final = {
+    "Bearer": "workhorse.identity.bearer",
+    "CertificateFormat": "workhorse.identity.certificate",
+    "Certificates": "workhorse.identity.certificate",
+    "ClaimNames": "workhorse.identity.claims",
+    "ClientCertificate": "workhorse.identity.certificate",
+    "Credentials": "workhorse.identity.scheme",
+    "DevelopmentIssuer": "workhorse.identity.development",
+    "Identity": "workhorse.identity.scheme",
+    "Issuer": "workhorse.identity.issuer",
+    "IssuerUnavailable": "workhorse.identity.scheme",
+    "MutualTls": "workhorse.identity.mutual_tls",
+    "NotAllowed": "workhorse.identity.scheme",
+    "NotAuthenticated": "workhorse.identity.scheme",
+    "Reason": "workhorse.identity.reason",
+    "Scheme": "workhorse.identity.scheme",
+}
+
+# Homes that need the extra `identity`, and what is in it.
+_NEED_EXTRA: Final = frozenset(
+    {
+        "workhorse.identity.bearer",
+        "workhorse.identity.certificate",
+        "workhorse.identity.development",
+        "workhorse.identity.issuer",
+        "workhorse.identity.mutual_tls",
+    }
+)
+_EXTRA: Final = {"jwt": "PyJWT", "cryptography": "cryptography", "httpx": "httpx"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name of the front door from its module (PEP 562).
+
+    Raises:
+        StartupError: a library that it needs is not installed; the message says what to install.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module 'workhorse.identity' has no attribute {name!r}; it offers: {', '.join(__all__)}")
+    home = _HOMES[name]
+    missing = [said for module, said in _EXTRA.items() if find_spec(module) is None] if home in _NEED_EXTRA else []
+    if missing:
+        raise StartupError(
+            f"{name} needs {' and '.join(missing)}, which this Python does not have: pip install 'workhorse[identity]'"
+        )
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
