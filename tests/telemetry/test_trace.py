@@ -10,6 +10,7 @@ from workhorse.telemetry import (
     new_trace_id,
     parse_traceparent,
 )
+from workhorse.telemetry.trace import trace_id_of
 
 TRACE = b"4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = b"00f067aa0ba902b7"
@@ -114,3 +115,21 @@ def test_any_other_request_id_is_not(value: bytes) -> None:
 @given(st.binary(max_size=140))
 def test_a_request_id_is_kept_exactly_when_every_byte_is_allowed(value: bytes) -> None:
     assert accept_request_id(value) == (0 < len(value) <= 128 and all(chr(byte) in ALLOWED for byte in value))
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.from_regex(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-x)?", fullmatch=True),
+    )
+)
+def test_the_trace_id_alone_is_that_of_the_whole_header(header: bytes) -> None:
+    parent = parse_traceparent(header)
+    assert trace_id_of(header) == (parent.trace_id if parent is not None else None)
+
+
+@pytest.mark.parametrize("trace", [b"0" * 32, TRACE])
+@pytest.mark.parametrize("span", [b"0" * 16, SPAN])
+def test_ids_of_zeros_are_no_trace_for_either(trace: bytes, span: bytes) -> None:
+    header = b"00-%b-%b-01" % (trace, span)
+    assert (trace_id_of(header) is None) is (parse_traceparent(header) is None) is (b"0" * 16 in (trace[:16], span))

@@ -48,8 +48,11 @@ QUOTED: Final = r"(b?\")(?:[^\"\\]|\\.?)*+(\"?)|(b?')(?:[^'\\]|\\.?)*+('?)"
 """A quoted value, to its end even where a quote is escaped or the text is cut: group 2 to 5 are the quotes, kept."""
 
 HEADER: Final = re.compile(rf"((?:authorization|cookie){SEPARATOR})(?:{QUOTED}|[^\r\n]++)", re.IGNORECASE | re.DOTALL)
+# What follows a quoted value that is a name itself, as where `token: ` stands before a printed mapping.
+NAMED_VALUE: Final = r"(?:\s{0,4}[=:]\s{0,4}(?:\"(?:[^\"\\]|\\.?)*+\"?|'(?:[^'\\]|\\.?)*+'?|[^\s,;&]++))?+"
 PAIR: Final = re.compile(
-    rf"((?:{NAME}[\w-]{{0,32}}|(?<![a-z])(?:pass|sig|session[-_]?id)){SEPARATOR})(?:{QUOTED}|[^\s,;&]++)",
+    rf"((?:{NAME}[\w-]{{0,32}}|(?<![a-z])(?:pass|sig|session[-_]?id)){SEPARATOR})"
+    rf"(?:(?:{QUOTED}){NAMED_VALUE}|[^\s,;&]++)",
     re.IGNORECASE | re.DOTALL,
 )
 BEARER: Final = re.compile(r"(\bbearer\s{1,4})[A-Za-z0-9._~+/=-]{16,}+", re.IGNORECASE)

@@ -9,6 +9,7 @@ https://www.w3.org/TR/trace-context-2/
 
 # Ids must be unlikely to meet, not hard to guess: they go to every service and log, and nothing is granted by knowing
 # one. The Mersenne Twister is seeded by the system, and again in a forked child; it costs a tenth of os.urandom.
+import re
 from random import getrandbits
 from typing import Final, NamedTuple
 
@@ -19,6 +20,7 @@ __all__ = [
     "new_span_id",
     "new_trace_id",
     "parse_traceparent",
+    "trace_id_of",
 ]
 
 SAMPLED: Final = 0x01
@@ -28,6 +30,7 @@ REQUEST_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 NO_TRACE: Final = b"0" * 32
 NO_SPAN: Final = b"0" * 16
 HEXADECIMAL_AND_DASH: Final = b"0123456789abcdef-"
+_VERSION_0: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 LENGTH: Final = 55
 """Bytes of the four fields and their dashes: all that version 00 has."""
 
@@ -51,6 +54,15 @@ class TraceParent(NamedTuple):
     def random(self) -> bool:
         """Whether the right-most 56 bits of the trace id were chosen at random."""
         return bool(self.flags & RANDOM)
+
+
+def trace_id_of(value: bytes) -> bytes | None:
+    """The trace id of a `traceparent` header; None where it is malformed. Cheaper than `parse_traceparent`."""
+    if _VERSION_0(value) is None:
+        # A later version, or malformed.
+        parent = parse_traceparent(value)
+        return parent.trace_id if parent is not None else None
+    return value[3:35]
 
 
 def parse_traceparent(value: bytes) -> TraceParent | None:
