@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from tests.asgi_client import Seen, call, http_scope
 from workhorse.asgi import Message, Receive, Scope, Send
+from workhorse.context import current_request
 from workhorse.errors import Problem
 from workhorse.guard import Guard, compile_plan
 from workhorse.integrations import adopt
@@ -25,7 +26,6 @@ PLAN = compile_plan(GuardSettings(max_body_bytes=1_000), [Policy("POST /upload",
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
@@ -68,8 +68,8 @@ def an_app() -> FastAPI:
         return StreamingResponse(chunks())
 
     @app.get("/items/{item}")
-    async def item(item: int, request: Request) -> str:
-        return str(request.scope["workhorse.request_id"])
+    async def item(item: int) -> str:
+        return current_request().request_id.decode()
 
     adopt(app)
     return app
@@ -86,7 +86,8 @@ def test_every_reply_has_the_security_headers_once(path: str) -> None:
     for name, value in SECURITY_HEADERS.items():
         assert seen.header(name) == value
         assert seen.count(name) == 1
-    assert seen.count("content-security-policy") == 1
+    assert seen.header("referrer-policy") == ("same-origin" if path == "/page" else "no-referrer")
+    assert seen.count("content-security-policy") == seen.count("referrer-policy") == 1
     assert seen.header("strict-transport-security") is None, "not over plain HTTP (RFC 6797, section 7.2)"
 
 
@@ -110,6 +111,25 @@ def test_the_apps_own_header_wins() -> None:
     assert seen.header("content-security-policy") == "default-src 'self'"
     assert seen.count("x-frame-options") == seen.count("content-security-policy") == 1
     assert seen.header("referrer-policy") == "no-referrer"
+
+
+def test_a_weaker_header_of_the_apps_own_is_reported_once_and_counted_each_time() -> None:
+    read, write = os.pipe()
+    log, metrics = Log(write, format="json", level="info"), Registry(None)
+    log.start()
+    guard = Guard(an_app(), PLAN, metrics=metrics, log=log, access_lines=False)
+    for _ in range(2):
+        asyncio.run(call(guard, "GET", "/own"))
+    log.close()
+    os.close(write)
+    with os.fdopen(read) as lines:
+        logged = [json.loads(line) for line in lines.read().splitlines()]
+    assert {(line["event"], line["route"], line["header"]) for line in logged} == {
+        ("guard.header_weakened", "/own", "x-frame-options"),
+        ("guard.header_weakened", "/own", "content-security-policy"),
+    }
+    assert len(logged) == 2
+    assert 'workhorse_weakened_headers_total{header="x-frame-options"} 2' in metrics.render().decode()
 
 
 def test_over_tls_strict_transport_security_is_sent() -> None:

@@ -1,109 +1,123 @@
 """The guard's settings, compiled once into bytes, sets and tuples, so that a request costs only look-ups.
 
-Whatever can be wrong with a setting is found here, when the service starts, and never while it serves.
+Each check compiles what it needs by itself (`checks/`); this gathers it. Whatever can be wrong with a setting is found
+here, when the service starts, and never while it serves.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Literal
 
-from workhorse.asgi import Headers
-from workhorse.errors import SettingsError
-from workhorse.policy import Policy, PolicyTable
+from workhorse.guard.checks.body import PaceRules
+from workhorse.guard.checks.content_coding import CodingRules, compile_content_coding
+from workhorse.guard.checks.cors import CorsRules, compile_cors
+from workhorse.guard.checks.csrf import CsrfRules, compile_csrf
+from workhorse.guard.checks.host import LOCAL_HOSTS, HostRules, compile_host
+from workhorse.guard.checks.https import HttpsRules, compile_hsts, compile_https
+from workhorse.guard.checks.json_shape import JsonRules, compile_json
+from workhorse.guard.checks.methods import MethodRules, compile_methods
+from workhorse.guard.checks.multipart import FormRules, compile_forms
+from workhorse.guard.checks.path import PathRules, compile_path
+from workhorse.guard.checks.proxies import Proxies, compile_proxies
+from workhorse.guard.checks.size import SizeRules
+from workhorse.guard.checks.websocket import WebSocketRules, compile_websocket
+from workhorse.guard.headers import HeaderRules, compile_headers
+from workhorse.guard.routes import RouteTable
+from workhorse.guard.shedding import Limiter
+from workhorse.policy import Policy
 from workhorse.settings import GuardSettings
 
-__all__ = ["LOCAL_HOSTS", "Plan", "compile_plan"]
-
-LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
-
-# A reg-name or an IP literal as Host carries it (RFC 9110, section 7.2), in lower case, without a port.
-_HOST: Final = re.compile(
-    r"^(\*\.)?([a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$|^\[[0-9a-f:.]+\]$"
-)
-
-# OWASP ASVS 5.0.0, chapter 3.4, and the OWASP HTTP Headers cheat sheet.
-_ALWAYS: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    (b"x-frame-options", b"DENY"),
-)
-# A JSON reply is data: nothing in it may load, run or be framed.
-_CSP_DATA: Final = (
-    b"content-security-policy",
-    b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-)
-# A page may use its own origin's files, and no inline script.
-_CSP_PAGE: Final = (
-    b"content-security-policy",
-    b"default-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-)
+__all__ = ["Plan", "compile_plan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What the guard looks up while it serves. Made by `compile_plan`."""
 
-    any_host: bool
-    hosts: frozenset[bytes]
-    """Host names served, lower case, without port."""
-    host_suffixes: tuple[bytes, ...]
-    """`.example.com` for `*.example.com`."""
-    max_body_bytes: int
-    max_header_bytes: int
-    max_target_bytes: int
-    policies: PolicyTable
-    data_headers: Headers
-    """What a reply that is no page gets over plain HTTP."""
-    data_headers_tls: Headers
-    page_headers: Headers
-    page_headers_tls: Headers
-    owned: frozenset[bytes]
-    """The names of all of these: a reply that has one of them keeps its own."""
+    proxies: Proxies
+    size: SizeRules
+    host: HostRules
+    path: PathRules
+    https: HttpsRules
+    cors: CorsRules
+    csrf: CsrfRules
+    methods: MethodRules
+    coding: CodingRules
+    json: JsonRules
+    forms: FormRules
+    sockets: WebSocketRules
+    pace: PaceRules
+    headers: HeaderRules
+    routes: RouteTable
+    settings: GuardSettings
+
+    def new_limiter(self) -> Limiter:
+        """A limiter of the requests under way, for one process."""
+        return Limiter(self.settings.min_concurrent_requests, self.settings.max_concurrent_requests)
 
 
-def compile_plan(settings: GuardSettings, policies: Iterable[Policy] = (), *, local_hosts: bool = True) -> Plan:
+def compile_plan(settings: GuardSettings, policies: Iterable[Policy] = (), *, production: bool = False) -> Plan:
     """Compile `settings` and `policies`.
 
     Args:
         settings: the guard's settings.
         policies: the routes that differ from the settings.
-        local_hosts: serve this machine's own names where `allowed_hosts` is empty. Never in production.
+        production: whether real data is at stake: then the names of this machine are not served where
+            `allowed_hosts` is empty, and plain HTTP is redirected where a trusted proxy tells of it.
 
     Raises:
-        SettingsError: a host name or a policy is malformed.
+        SettingsError: a setting or a policy is malformed.
     """
-    names = settings.allowed_hosts or (LOCAL_HOSTS if local_hosts else ())
-    exact: set[bytes] = set()
-    suffixes: list[bytes] = []
-    for name in names:
-        host = name.lower()
-        if not _HOST.match(host):
-            raise SettingsError(
-                f"guard.allowed_hosts has {name!r}, which is not a host name; write `api.example.com`,"
-                " `*.example.com` or an address such as `[::1]`, without scheme and port"
-            )
-        if host.startswith("*."):
-            suffixes.append(host[1:].encode())
-        else:
-            exact.add(host.encode())
-    hsts = [(b"strict-transport-security", b"max-age=%d; includeSubDomains" % settings.hsts_seconds)]
-    tls = hsts if settings.hsts_seconds else []
-    data, page = [*_ALWAYS, _CSP_DATA], [*_ALWAYS, _CSP_PAGE]
+    hosts = settings.allowed_hosts or (() if production else LOCAL_HOSTS)
     return Plan(
-        any_host=settings.insecure_any_host,
-        hosts=frozenset(exact),
-        host_suffixes=tuple(suffixes),
-        max_body_bytes=settings.max_body_bytes,
-        max_header_bytes=settings.max_header_bytes,
-        max_target_bytes=settings.max_target_bytes,
-        policies=PolicyTable(policies),
-        data_headers=data,
-        data_headers_tls=data + tls,
-        page_headers=page,
-        page_headers_tls=page + tls,
-        owned=frozenset(name for name, _ in [*data, *hsts]),
+        proxies=Proxies(
+            compile_proxies(
+                networks=settings.trusted_proxies,
+                header=settings.proxy_header,
+                certificate_header=settings.client_certificate_header,
+            )
+        ),
+        size=SizeRules(
+            target_bytes=settings.max_target_bytes,
+            header_bytes=settings.max_header_bytes,
+            headers=settings.max_headers,
+        ),
+        host=compile_host(allowed=hosts, any_host=settings.insecure_any_host),
+        path=compile_path(),
+        https=compile_https(mode=_https_mode(settings, production=production)),
+        cors=compile_cors(
+            origins=settings.cors_origins,
+            insecure_any_origin=settings.insecure_cors_any_origin,
+            credentials=settings.cors_credentials,
+            methods=settings.cors_methods,
+            headers=settings.cors_headers,
+            expose=settings.cors_expose_headers,
+            max_age_seconds=settings.cors_max_age_seconds,
+        ),
+        csrf=compile_csrf(
+            # A page that may call by CORS could send nothing but simple reads otherwise.
+            trusted=(*settings.csrf_origins, *settings.cors_origins),
+            insecure_cross_site=settings.insecure_cross_site,
+        ),
+        pace=PaceRules(pause_seconds=settings.body_pause_seconds, bytes_per_second=settings.body_bytes_per_second),
+        methods=compile_methods(methods=settings.methods),
+        coding=compile_content_coding(),
+        json=compile_json(depth=settings.max_json_depth),
+        forms=compile_forms(parts=settings.max_parts),
+        sockets=compile_websocket(
+            message_bytes=settings.max_message_bytes, messages_per_second=settings.messages_per_second
+        ),
+        headers=compile_headers(hsts=compile_hsts(seconds=settings.hsts_seconds)),
+        routes=RouteTable(policies, max_body_bytes=settings.max_body_bytes, deadline_seconds=settings.deadline_seconds),
+        settings=settings,
     )
+
+
+def _https_mode(settings: GuardSettings, *, production: bool) -> Literal["off", "redirect", "refuse"]:
+    """What happens to plain HTTP.
+
+    Without a trusted proxy it cannot be told whether one in front has taken TLS off: a redirect would go in circles.
+    """
+    if settings.https == "auto":
+        return "redirect" if production and settings.trusted_proxies else "off"
+    return settings.https

@@ -1,0 +1,202 @@
+"""The route x control map: what guards each route, as data that an auditor reads and a check compares.
+
+The map is made from the same compiled plan that the guard serves with, never from what somebody wrote about it. Kept
+in the repository, it shows in review what a change does to the controls, and `lost` finds what a change took away.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from workhorse.guard.routes import Route, RouteTable
+from workhorse.rate import Rate
+from workhorse.settings import GuardSettings
+
+__all__ = ["Caller", "ControlMap", "Loss", "RouteControls", "Value", "control_map", "lost"]
+
+Caller = Literal["anyone", "public", "known", "nobody"]
+"""Who may call: anyone, because no identity is configured; anyone, because the policy says public; known callers; or
+nobody, because an identity is configured and no policy opens the route."""
+
+_OPENNESS: Final = {"nobody": 0, "known": 1, "public": 2, "anyone": 2}
+_IDEMPOTENCY: Final = {False: "none", True: "optional", "required": "required"}
+# Settings of the guard whose growth or turning on takes a control away, wherever they are set.
+_GROWING: Final = (
+    "max_target_bytes",
+    "max_header_bytes",
+    "max_headers",
+    "max_body_bytes",
+    "max_json_depth",
+    "max_parts",
+    "deadline_seconds",
+    "body_pause_seconds",
+    "max_message_bytes",
+    "messages_per_second",
+)
+_SHRINKING: Final = ("hsts_seconds", "body_bytes_per_second")
+_SWITCHES: Final = ("insecure_any_host", "insecure_cross_site", "cors_credentials")
+_LISTS: Final = ("allowed_hosts", "trusted_proxies", "cors_origins", "csrf_origins")
+
+
+Value: TypeAlias = int | float | bool | str | list[str]
+
+
+class RouteControls(msgspec.Struct, frozen=True, omit_defaults=False):
+    """What guards one route."""
+
+    route: str
+    """Method and path template."""
+    handler: str
+    """Where it is written, and its name."""
+    policy: str
+    """The policy's pattern; empty where none matches."""
+    caller: Caller
+    scopes: list[str]
+    rates: list[str]
+    idempotency: str
+    max_body_bytes: int
+    content_types: list[str]
+    """Empty: any."""
+    deadline_seconds: float
+    priority: str
+    cross_site: bool
+    """Whether other sites' pages may call it with the user's cookies."""
+
+
+class ControlMap(msgspec.Struct, frozen=True):
+    """What guards all routes, and what guards each."""
+
+    version: int
+    everywhere: dict[str, Value]
+    """The guard's settings that are controls."""
+    routes: list[RouteControls]
+
+
+class Loss(NamedTuple):
+    """A control that a route had and has no more, or has less of."""
+
+    where: str
+    control: str
+    was: str
+    now: str
+
+
+def control_map(
+    routes: Iterable[tuple[str, str, str]], table: RouteTable, settings: GuardSettings, *, identity: bool
+) -> ControlMap:
+    """Make the map.
+
+    Args:
+        routes: per route its method and path as shown, its handler as shown, and a method and path to find the policy
+            by, such as ("GET /accounts/{id}", "bank/app.py:49 read_account", "GET /accounts/~").
+        table: the compiled policies.
+        settings: the guard's settings.
+        identity: whether callers are told apart.
+    """
+    rows: list[RouteControls] = []
+    for shown, handler, sample in routes:
+        method, _, path = sample.partition(" ")
+        route = table.find(method, path)
+        rows.append(
+            RouteControls(
+                route=shown,
+                handler=handler,
+                policy=route.pattern,
+                caller=_caller(route, identity=identity),
+                scopes=sorted(route.scopes),
+                rates=[_rate(limit.rate) for limit in route.limits],
+                idempotency=_IDEMPOTENCY[route.policy.idempotent if route.policy is not None else False],
+                max_body_bytes=route.max_body_bytes,
+                content_types=sorted(kind.decode() for kind in route.content_types or ()),
+                deadline_seconds=route.deadline_seconds,
+                priority=route.priority,
+                cross_site=route.cross_site or settings.insecure_cross_site,
+            )
+        )
+    names = (*_SWITCHES, *_LISTS, *_GROWING, *_SHRINKING, "https")
+    everywhere = {name: _plain(getattr(settings, name)) for name in names}
+    return ControlMap(1, everywhere, rows)
+
+
+def lost(was: ControlMap, now: ControlMap) -> list[Loss]:
+    """What `now` lacks of what `was` had. A route that is gone has lost nothing; a new one had nothing."""
+    losses = list(_lost_everywhere(was.everywhere, now.everywhere))
+    before = {route.route: route for route in was.routes}
+    for route in now.routes:
+        old = before.get(route.route)
+        if old is not None:
+            losses += [Loss(route.route, *loss) for loss in _lost_of(old, route)]
+    return losses
+
+
+def _lost_of(was: RouteControls, now: RouteControls) -> Iterable[tuple[str, str, str]]:
+    if _OPENNESS[now.caller] > _OPENNESS[was.caller]:
+        yield "caller", was.caller, now.caller
+    if missing := sorted(set(was.scopes) - set(now.scopes)):
+        yield "scope", " ".join(missing), " ".join(now.scopes) or "none"
+    if missing := [rate for rate in was.rates if rate not in now.rates and not _as_strict(rate, now.rates)]:
+        yield "rate", ", ".join(missing), ", ".join(now.rates) or "none"
+    order = list(_IDEMPOTENCY.values())
+    if order.index(now.idempotency) < order.index(was.idempotency):
+        yield "idempotency", was.idempotency, now.idempotency
+    if now.max_body_bytes > was.max_body_bytes:
+        yield "max_body_bytes", str(was.max_body_bytes), str(now.max_body_bytes)
+    if now.deadline_seconds > was.deadline_seconds:
+        yield "deadline_seconds", f"{was.deadline_seconds:g}", f"{now.deadline_seconds:g}"
+    if was.content_types and (not now.content_types or set(now.content_types) - set(was.content_types)):
+        yield "content_types", " ".join(was.content_types), " ".join(now.content_types) or "any"
+    if now.cross_site and not was.cross_site:
+        yield "cross_site", "refused", "taken"
+
+
+def _lost_everywhere(was: Mapping[str, Value], now: Mapping[str, Value]) -> Iterable[Loss]:
+    for name, before in was.items():
+        after = now.get(name, before)
+        if name in _SWITCHES and after and not before:
+            yield Loss("everywhere", name, "off", "on")
+        elif isinstance(before, int | float) and isinstance(after, int | float) and not isinstance(before, bool):
+            if (name in _GROWING and after > before) or (name in _SHRINKING and after < before):
+                yield Loss("everywhere", name, f"{before:.15g}", f"{after:.15g}")
+        elif isinstance(before, list) and isinstance(after, list) and set(after) - set(before):
+            yield Loss("everywhere", name, " ".join(before) or "none", " ".join(after))
+        elif name == "https" and before in {"redirect", "refuse"} and after != before:
+            yield Loss("everywhere", name, str(before), str(after))
+
+
+def _plain(value: float | str | tuple[str, ...]) -> Value:
+    """A setting's value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _caller(route: Route, *, identity: bool) -> Caller:
+    if not identity:
+        return "anyone"
+    if route.policy is None:
+        return "nobody"
+    return "public" if route.public else "known"
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.limit} per {rate.per}, burst {rate.capacity}, {rate.store_away} while uncounted"
+
+
+def _as_strict(rate: str, others: Sequence[str]) -> bool:
+    """Whether another rate of the same kind lets no more through."""
+    limit, per, burst, away = _parts(rate)
+    for other in others:
+        limit_2, per_2, burst_2, away_2 = _parts(other)
+        if (
+            per_2 == per
+            and limit_2.interval_us >= limit.interval_us
+            and burst_2 <= burst
+            and away_2 in {away, "refuse"}
+        ):
+            return True
+    return False
+
+
+def _parts(rate: str) -> tuple[Rate, str, int, str]:
+    what, burst, away = rate.split(", ")
+    limit, _, per = what.partition(" per ")
+    return Rate(limit), per, int(burst.removeprefix("burst ")), away.partition(" ")[0]

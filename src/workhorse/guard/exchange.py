@@ -1,0 +1,230 @@
+"""One request and its reply: what others may know of it, and the wrapper of what is sent, in one object.
+
+Objects and coroutine frames, not checks, are what a layer of ASGI costs. So this is one slotted object a request, and
+`send` is a plain function that returns the server's own awaitable.
+
+A refusal while the app reads the body cannot be made by an exception alone, because frameworks turn any failed read
+into a reply of their own: the refusal is noted, and replaces what the app then says. A request whose time is over is
+ended by cancelling its task, and answered where the cancellation arrives.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from time import monotonic
+from typing import Final, Protocol
+
+from workhorse.asgi import Headers, Message, Send
+from workhorse.context import RequestContext
+from workhorse.guard.checks.content_type import MediaType
+from workhorse.guard.facts import Facts
+from workhorse.guard.headers import reply_headers
+from workhorse.guard.plan import Plan
+from workhorse.guard.problems import ClientGone, DeadlineExceeded
+from workhorse.guard.routes import Route
+from workhorse.guard.shedding import Limiter
+from workhorse.guard.verdict import Refusal
+from workhorse.guard.watch import Watch
+from workhorse.telemetry.trace import accept_request_id, new_trace_id, trace_id_of
+
+__all__ = ["Exchange", "Paced", "Refused"]
+
+CLIENT_ERROR: Final = 400
+
+
+class Refused(Exception):  # not a WorkhorseError: it never leaves the guard
+    """Ends the app's reading of a body that is refused."""
+
+
+class Paced(Protocol):
+    """A body that must come in time (see `body`)."""
+
+    def pause(self, now: float) -> Refusal | None:
+        """Refuse it if it comes too slowly."""
+        ...
+
+    def release(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Exchange(RequestContext):
+    """One request and its reply."""
+
+    __slots__ = (
+        "_body",
+        "_entered_at",
+        "_expired",
+        "_limiter",
+        "_plan",
+        "_send",
+        "_task",
+        "arrived",
+        "body_type",
+        "bytes_out",
+        "complete",
+        "error",
+        "extra",
+        "finished",
+        "over",
+        "overridden",
+        "private",
+        "refusal",
+        "route",
+        "started",
+        "status",
+        "tls",
+    )
+
+    def __init__(self, plan: Plan, facts: Facts, send: Send, arrived: float) -> None:
+        super().__init__()
+        self._plan = plan
+        self._send = send
+        self.arrived: Final = arrived
+        self.route: Route = plan.routes.unmatched
+        self.tls = facts.tls
+        self.private = False
+        """Whether the reply may be for this caller only."""
+        self.extra: Headers = []
+        """Headers that the guard adds to the reply, beside those for its kind."""
+        self.overridden: Headers = []
+        """The app's own headers that took the place of the guard's."""
+        self.refusal: Refusal | None = None
+        self.started = False
+        self.finished = False
+        self.status = 0
+        self.bytes_out = 0
+        self.error: BaseException | None = None
+        """What the app raised, if nobody expected it."""
+        self.body_type: MediaType | None = None
+        """What the body is; None where none follows."""
+        self.complete = True
+        """Whether all of the body has come in."""
+        self._body: Paced | None = None
+        # The end before its time.
+        self.over = False
+        """Whether nothing is left that its time could end."""
+        self._task: asyncio.Task[object] | None = None
+        self._expired = False
+        self._entered_at = 0.0
+        self._limiter: Limiter | None = None
+        self.client = facts.client
+        given = facts.headers.get(b"traceparent")
+        self.trace_id = (trace_id_of(given) if given is not None else None) or new_trace_id()
+        given = facts.headers.get(b"x-request-id")
+        self.request_id = given if given is not None and accept_request_id(given) else self.trace_id
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message of the reply on, with the guard's headers on its start."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            self.bytes_out += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                self.finished = True
+            return self._send(message)
+        if kind == "http.response.start":
+            if self.refusal is not None and not self.started:
+                # The app answers the read that was refused: what the client gets is the refusal.
+                raise Refused
+            self._start(message["status"])
+            headers = reply_headers(
+                self._plan.headers,
+                message.get("headers", ()),
+                tls=self.tls,
+                private=self.private,
+                nonce=self._nonce,
+                status=self.status,
+                overridden=self.overridden,
+            )
+            if self.extra:
+                headers += self.extra
+            headers.append((b"x-request-id", self.request_id))
+            return self._send({**message, "headers": headers})
+        return self._send(message)
+
+    def expect(self, body: Paced) -> None:
+        """Note that a body follows."""
+        self.complete = False
+        self._body = body
+
+    def begin(self, watch: Watch) -> None:
+        """Begin the time of this request, which runs in the current task."""
+        self.deadline = self.arrived + self.route.deadline_seconds
+        self._task = asyncio.current_task()
+        watch.add(self)
+
+    def body_came(self, waited_seconds: float) -> None:
+        """Note that all of the body is here. The time that was spent waiting for the client is not this request's."""
+        self.complete = True
+        self.deadline += waited_seconds
+        self.over = self.started
+
+    def enter(self, limiter: Limiter) -> bool:
+        """Take a place among the requests under way. False: there is none."""
+        if not limiter.try_enter(self.route.priority):
+            return False
+        self._limiter = limiter
+        self._entered_at = monotonic()
+        return True
+
+    def leave(self) -> None:
+        """Give the place to others: the reply begins, or the request ends."""
+        limiter = self._limiter
+        if limiter is None:
+            return
+        self._limiter = None
+        if self._expired or (self.refusal is None and self.status < CLIENT_ERROR):
+            limiter.leave(monotonic() - self._entered_at, dropped=self._expired)
+        else:
+            # An error of the client's is told at once, and says nothing of how long requests take.
+            limiter.leave_unmeasured()
+
+    def end(self) -> None:
+        """Let go of all that knows of it."""
+        self.leave()
+        self.over = True
+        if self._expired:
+            self._take_back()  # the app has swallowed it
+        if self._body is not None:
+            self._body.release()
+
+    def claim_cancellation(self) -> bool:
+        """Whether the cancellation that has arrived is this one's own, and nobody else's beside."""
+        return self._expired and self._take_back() == 0
+
+    def _take_back(self) -> int:
+        """Take the cancellation back, so that the task may go on. Returns how many others there are."""
+        task, self._task = self._task, None
+        return task.uncancel() if task is not None else 0
+
+    def look(self, now: float) -> None:
+        """End it if its time is over (see `watch`)."""
+        if self._expired or self.settling or self.finished or self._task is None:
+            return
+        refusal = None
+        if not self.complete:
+            refusal = self._body.pause(now) if self._body is not None else None
+        elif not self.started and now > self.deadline:
+            refusal = Refusal("deadline", DeadlineExceeded())
+        if refusal is not None:
+            self.expire(refusal)
+
+    def expire(self, refusal: Refusal) -> None:
+        """End it, with this answer if none has begun."""
+        assert self._task is not None
+        self.refusal = refusal
+        self._expired = True
+        self._task.cancel()
+
+    def client_gone(self) -> None:
+        """End it, because nobody waits for it; not once it is being committed, or has ended by itself."""
+        if not (self._expired or self.settling or self.finished) and self._task is not None:
+            self.expire(Refusal("disconnect", ClientGone()))
+            limiter, self._limiter = self._limiter, None
+            if limiter is not None:
+                limiter.leave_unmeasured()
+
+    def _start(self, status: int) -> None:
+        self.started = True
+        self.status = status
+        self.over = self.complete  # else its body may still come too slowly
+        self.leave()

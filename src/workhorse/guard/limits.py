@@ -1,0 +1,103 @@
+"""Rate limits: which counters a request takes from, and what the client is told of them.
+
+The counters are a store's (`contracts.CounterStore`); here is only what can be decided without one.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from ipaddress import ip_address
+from typing import Final
+
+from workhorse.asgi import Headers
+from workhorse.contracts import Grant
+from workhorse.guard.problems import TooManyRequests
+from workhorse.guard.routes import Limit
+from workhorse.guard.verdict import Refusal
+from workhorse.principal import ANONYMOUS, Principal
+from workhorse.rate import Per, Quota
+
+__all__ = ["check_grants", "limit_headers", "network_of", "quotas_of"]
+
+# A network of this size is one customer's (RFC 6177): its 2**64 addresses must not be as many callers.
+IPV6_PREFIX: Final = 64
+MAX_KEY: Final = 120
+
+
+def network_of(client: str) -> str:
+    """The address as it is counted: an IPv4 address itself, an IPv6 address by its /64."""
+    if ":" not in client:
+        return client
+    try:
+        address = ip_address(client.partition("%")[0])
+    except ValueError:
+        return client
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped is not None:
+        return str(mapped)
+    return f"{address.exploded[:19]}::/{IPV6_PREFIX}"
+
+
+def quotas_of(limits: Sequence[Limit], client: str, principal: Principal) -> list[Quota]:
+    """The quotas that a request of this sender takes from.
+
+    An anonymous caller is known by nothing but its address; nor has it a credential.
+    """
+    return [
+        Quota(_key(limit.prefix, _whose(limit.per, client, principal)), limit.interval_us, limit.capacity)
+        for limit in limits
+    ]
+
+
+def _whose(per: Per, client: str, principal: Principal) -> str:
+    if per == "route":
+        return ""
+    if per == "address" or principal is ANONYMOUS:
+        return network_of(client)
+    return "=" + principal.id if per == "caller" else "#" + (principal.credential or principal.id)
+
+
+def _key(prefix: str, whose: str) -> str:
+    key = prefix + whose
+    return key if len(key) <= MAX_KEY else prefix[:40] + blake2b(key.encode(), digest_size=24).hexdigest()
+
+
+def check_grants(limits: Sequence[Limit], grants: Sequence[Grant]) -> Refusal | None:
+    """Refuse a request that is over one of its limits.
+
+    Threat: one caller that takes what all need, and guessing by trying (CWE-770, CWE-799, CWE-307).
+    Method: GCRA (see `workhorse.rate`) in a store that all processes share.
+    Assumes: the address is the sender's, so that proxies in front are trusted ones.
+    Standard: RFC 6585, section 4; draft-ietf-httpapi-ratelimit-headers-10; OWASP ASVS 5.0.0 V2.4.1; OWASP API4:2023.
+    """
+    worst = -1
+    for place, grant in enumerate(grants):
+        if not grant[0] and (worst < 0 or grant.retry_after_us > grants[worst].retry_after_us):
+            worst = place
+    if worst < 0:
+        return None
+    limit, grant = limits[worst], grants[worst]
+    seconds = -(-grant.retry_after_us // 1_000_000)
+    return Refusal(
+        f"rate.{limit.per}",
+        TooManyRequests(
+            f"At most {limit.rate.limit} are served to one {limit.per}."
+            if limit.per != "route"
+            else f"At most {limit.rate.limit} are served.",
+            headers=((b"retry-after", b"%d" % max(1, seconds)),),
+        ),
+    )
+
+
+def limit_headers(limits: Sequence[Limit], grants: Sequence[Grant]) -> Headers:
+    """RateLimit-Policy and RateLimit, as structured fields: what is left, and the seconds until all of it is back."""
+    if len(limits) == 1:
+        return [(b"ratelimit-policy", limits[0].described), (b"ratelimit", _left(limits[0], grants[0]))]
+    left = [_left(limit, grants[place]) for place, limit in enumerate(limits)]
+    return [
+        (b"ratelimit-policy", b", ".join([limit.described for limit in limits])),
+        (b"ratelimit", b", ".join(left)),
+    ]
+
+
+def _left(limit: Limit, grant: Grant) -> bytes:
+    return limit.left % (grant.remaining, -(-grant.reset_us // 1_000_000))
