@@ -4,12 +4,20 @@ import sys
 from importlib import import_module
 from typing import Final
 
-__all__ = ["adopt", "is_routed"]
+from workhorse.integrations.routes import AppRoute, fits, sorted_routes
+from workhorse.policy import Policy
+
+__all__ = ["AppRoute", "adopt", "is_routed", "list_routes"]
 
 # The framework's module, and ours that adopts its apps; the more special one first.
 _ADOPTERS: Final = (
     ("fastapi", "workhorse.integrations.fastapi"),
     ("starlette", "workhorse.integrations.starlette"),
+)
+_LISTERS: Final = (
+    ("starlette", "workhorse.integrations.starlette"),
+    ("litestar", "workhorse.integrations.litestar"),
+    ("django.core.handlers.base", "workhorse.integrations.django"),
 )
 
 
@@ -21,13 +29,25 @@ def adopt(app: object) -> bool:
     return any(framework in sys.modules and import_module(adopter).adopt(app) for framework, adopter in _ADOPTERS)
 
 
-def is_routed(app: object, method: str, path: str) -> bool:
-    """Whether `app` has a route for this method (`*`: any) and path template.
+def list_routes(app: object) -> list[AppRoute] | None:
+    """The routes of `app`, sorted; None for an app of a framework that we do not know, whose routes cannot be asked."""
+    for framework, module in _LISTERS:
+        if framework in sys.modules:
+            routes: list[AppRoute] | None = import_module(module).list_routes(app)
+            if routes is not None:
+                return sorted_routes(routes)
+    return None
+
+
+def is_routed(app: object, policy: Policy) -> bool:
+    """Whether `app` has a route that requests of `policy` may be for.
 
     True as well for an app of a framework that we do not know, whose routes cannot be asked.
     """
-    if "starlette" not in sys.modules:
-        return True
-    starlette = import_module("workhorse.integrations.starlette")
-    routed: bool = starlette.is_routed(app, method, path)
-    return routed
+    if "starlette" in sys.modules:
+        starlette = import_module("workhorse.integrations.starlette")
+        routed: bool | None = starlette.is_routed(app, policy.method, policy.path)
+        if routed is not None:
+            return routed
+    routes = list_routes(app)
+    return routes is None or any(fits(policy, route) for route in routes)

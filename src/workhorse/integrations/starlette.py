@@ -6,21 +6,22 @@ app has none: an app that says how its errors look is right.
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Host, Match, Mount, Route, WebSocketRoute
 
 from workhorse.asgi import Reply, Scope
 from workhorse.errors import Problem
+from workhorse.integrations.routes import AppRoute, source_of
 from workhorse.problems import internal_error, plain_problem, render_problem, request_instance
 
-__all__ = ["adopt", "http_error", "is_routed", "problem_response", "unexpected_error"]
+__all__ = ["adopt", "http_error", "is_routed", "list_routes", "of_endpoint", "problem_response", "unexpected_error"]
 
 # What Starlette puts into `detail` when it was given none.
 PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
@@ -42,14 +43,14 @@ def adopt(app: object) -> bool:
     return True
 
 
-def is_routed(app: object, method: str, path: str) -> bool:
-    """Whether one of the app's routes takes this method and path template.
+def is_routed(app: object, method: str, path: str) -> bool | None:
+    """Whether one of the app's routes takes this method and path template; None for an app of another kind.
 
     The routes themselves are asked, with samples in place of the parameters, because routers nest in ways that only
     they know. A sub-app that is mounted there takes everything below it, as far as can be seen.
     """
     if not isinstance(app, Starlette):
-        return True
+        return None
     parameters = len(PARAMETER.findall(path))
     if parameters > MAX_PARAMETERS:
         return True
@@ -70,13 +71,65 @@ def is_routed(app: object, method: str, path: str) -> bool:
     return False
 
 
-def problem_response(request: Request, error: Exception) -> Response:
+def list_routes(app: object) -> list[AppRoute] | None:
+    """The routes of a Starlette app, those of mounted apps included; None for an app of another kind."""
+    return list(_walk(app.routes, "")) if isinstance(app, Starlette) else None
+
+
+def _walk(routes: Iterable[BaseRoute], prefix: str) -> Iterator[AppRoute]:
+    for route in routes:
+        if isinstance(route, Mount):
+            path = prefix + route.path
+            # A mounted app of another framework, or static files, takes whatever lies below.
+            inner = route.routes
+            yield from _walk(inner, path) if inner else [AppRoute(path + "/{rest:path}", "*")]
+        elif isinstance(route, Host):
+            inner = route.routes
+            yield from _walk(inner, prefix) if inner else [AppRoute(prefix + "/{rest:path}", "*")]
+        elif isinstance(route, WebSocketRoute):
+            yield AppRoute(prefix + route.path, "WEBSOCKET", source_of(route.endpoint), route.name)
+        elif isinstance(route, Route):
+            yield from of_endpoint(prefix + route.path, route.methods, route.endpoint, route.name)
+        else:
+            yield from _of_unknown(route, prefix)
+
+
+def of_endpoint(path: str, methods: Iterable[str] | None, endpoint: Any, name: str) -> Iterator[AppRoute]:
+    """The routes of one endpoint: HEAD goes with GET, and is not listed beside it."""
+    listed = set(methods or ("*",))
+    for method in sorted(listed - {"HEAD"} if "GET" in listed else listed):
+        yield AppRoute(path, method, source_of(endpoint), name)
+
+
+def _of_unknown(route: BaseRoute, prefix: str) -> Iterator[AppRoute]:
+    """A route of a class that we do not know: by what such classes usually have, else anything.
+
+    FastAPI's included routers are of a private class, and have a context a route, with the whole path.
+    """
+    contexts = getattr(route, "effective_route_contexts", None)
+    if contexts is not None:
+        for context in contexts():
+            inner = getattr(context, "starlette_route", None)
+            if isinstance(inner, (Mount, Host, WebSocketRoute)):
+                yield from _walk([inner], prefix)
+            else:
+                yield from of_endpoint(prefix + context.path, context.methods, context.endpoint, context.name)
+        return
+    path = getattr(route, "path", None)
+    if isinstance(path, str):
+        endpoint = getattr(route, "endpoint", None)
+        yield from of_endpoint(prefix + path, getattr(route, "methods", None), endpoint, getattr(route, "name", ""))
+    else:
+        yield AppRoute(prefix + "/{rest:path}", "*")
+
+
+def problem_response(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the framework's words
     """Answer with a raised `Problem`."""
     assert isinstance(error, Problem)
-    return _response(render_problem(error, instance=request_instance(request.scope)))
+    return _response(render_problem(error, instance=request_instance()))
 
 
-def http_error(request: Request, error: Exception) -> Response:
+def http_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the same
     """Answer with the framework's own HTTP error: 404, 405, or what the app raised."""
     assert isinstance(error, HTTPException)
     if error.status_code in BODILESS:
@@ -86,7 +139,7 @@ def http_error(request: Request, error: Exception) -> Response:
         error.status_code,
         detail if isinstance(detail, str) and detail not in PHRASES else "",
         headers=_pairs(error.headers),
-        instance=request_instance(request.scope),
+        instance=request_instance(),
         # RFC 9457 wants a string as detail; what is none goes beside it.
         extensions={} if isinstance(detail, str) else {"context": detail},
     )
@@ -95,7 +148,7 @@ def http_error(request: Request, error: Exception) -> Response:
 
 def unexpected_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - nothing of it is told
     """Answer for an error that nobody expected. The framework raises it again, and the guard logs it."""
-    return _response(internal_error(instance=request_instance(request.scope)))
+    return _response(internal_error(instance=request_instance()))
 
 
 def _pairs(headers: Mapping[str, str] | None) -> tuple[tuple[bytes, bytes], ...]:
