@@ -5,6 +5,7 @@ from typing import Final
 
 from workhorse.errors import StartupError
 from workhorse.servers.launch import Launch
+from workhorse.servers.worker import assigned
 
 __all__ = ["Launch", "serve"]
 
@@ -18,7 +19,8 @@ def serve(kind: str, launch: Launch) -> int:
         StartupError: the server is not installed, or the port is taken.
     """
     run = _load(kind)
-    return run(launch)
+    with assigned(launch):
+        return run(launch)
 
 
 def _load(kind: str) -> Callable[[Launch], int]:
@@ -34,7 +36,7 @@ def _load(kind: str) -> Callable[[Launch], int]:
             case _:
                 raise StartupError(f"there is no server {kind!r}; choose one of {', '.join(KINDS)}")
     except ModuleNotFoundError as error:
-        if error.name != kind:
+        if error.name not in {kind, "httptools"}:
             raise
         raise StartupError(f"the server {kind} is not installed: pip install 'workhorse[{kind}]'") from error
     return run

@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from workhorse.errors import StartupError
+from workhorse.servers.limits import ConnectionLimits, configured_limits
 from workhorse.service.supervision import PARENT, RUN_FOLDER, say
 
 __all__ = ["Launch", "announce_when_started", "begin_drain", "free_port", "run_folder"]
@@ -39,6 +40,8 @@ class Launch:
     drain_seconds: float
     stop_timeout_seconds: int
     run_folder: Path
+    limits: ConnectionLimits = field(default_factory=configured_limits)
+    """Of each worker. By default, what this process's settings say."""
 
     @property
     def address(self) -> str:

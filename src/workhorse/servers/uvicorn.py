@@ -1,25 +1,35 @@
-"""uvicorn, for those who run it already: `pip install "workhorse[uvicorn]"`."""
+"""uvicorn, for those who run it already: `pip install "workhorse[uvicorn]"`.
 
+With httptools it bounds neither the size of a head nor the number of connections, so its protocol is extended by both
+here. It times idle connections once they have had a reply; the watch times silent ones, slow heads and slow readers.
+"""
+
+import asyncio
 import signal
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, Final, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from workhorse.servers.launch import Launch, announce_when_started, begin_drain
+from workhorse.servers.worker import FACTORY
 
-__all__ = ["run"]
+__all__ = ["BoundedConfig", "BoundedProtocol", "run"]
 
-# Idle connections must outlive the load balancer's own limit (often 60 s), or it sends a POST into a closing one.
-KEEP_ALIVE_SECONDS = 75
+TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 def run(launch: Launch) -> int:
     """Serve until SIGINT or SIGTERM."""
-    config = uvicorn.Config(
-        launch.target,
+    config = BoundedConfig(
+        FACTORY,
+        factory=True,
+        http=BoundedProtocol,
+        # Who the client is behind proxies is the guard's to decide, from the proxies that the settings trust.
+        proxy_headers=False,
         host=launch.host,
         port=launch.port,
         workers=launch.workers,
@@ -28,10 +38,12 @@ def run(launch: Launch) -> int:
         lifespan="on",
         access_log=False,
         log_level="warning",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=launch.limits.keep_alive_seconds,
         timeout_graceful_shutdown=launch.stop_timeout_seconds,
         server_header=False,
     )
+    config.max_connections = launch.limits.max_connections
+    config.max_head_bytes = launch.limits.max_head_bytes
     announce_when_started(launch, threading.Event())
     for signum in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal that ended it once more, for the handlers that were there before: these.
@@ -46,6 +58,55 @@ def run(launch: Launch) -> int:
         server.run()
         return 0 if server.started else 1
     return 0
+
+
+class BoundedConfig(uvicorn.Config):
+    """uvicorn's configuration, which its worker processes get as a copy, and what `BoundedProtocol` adds to it."""
+
+    max_connections: int
+    max_head_bytes: int
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, refusing connections above a number and bytes that become neither head nor body.
+
+    The parser keeps what it has of a head, and likewise of the trailers of a chunked body, for as long as they come.
+    """
+
+    config: BoundedConfig
+    _unused: int = 0
+    """Bytes that came since the parser last made something of them."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or hang up on it if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.config.max_connections:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        self._unused += len(data)
+        super().data_received(data)
+        if self._unused > self.config.max_head_bytes and not self.transport.is_closing():
+            cycle = cast("RequestResponseCycle | None", self.cycle)
+            if cycle is None or cycle.response_complete:
+                self.transport.write(TOO_LARGE)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """A head is complete."""
+        self._unused = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body has come."""
+        self._unused = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is complete."""
+        self._unused = 0
+        super().on_message_complete()
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
