@@ -8,10 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from workhorse.context import RequestContext, current_request
     from workhorse.errors import Fault, Problem
     from workhorse.guard import Guard
     from workhorse.migrations import Migrations
     from workhorse.policy import Policy
+    from workhorse.principal import Principal
+    from workhorse.rate import Rate
     from workhorse.service import Service
     from workhorse.settings import Settings, load_settings
     from workhorse.units import UnitLayer, Work, unit
@@ -21,11 +24,15 @@ __all__ = [
     "Guard",
     "Migrations",
     "Policy",
+    "Principal",
     "Problem",
+    "Rate",
+    "RequestContext",
     "Service",
     "Settings",
     "UnitLayer",
     "Work",
+    "current_request",
     "load_settings",
     "unit",
 ]
@@ -37,11 +44,15 @@ _HOMES: Final = {
     "Guard": "workhorse.guard",
     "Migrations": "workhorse.migrations",
     "Policy": "workhorse.policy",
+    "Principal": "workhorse.principal",
     "Problem": "workhorse.errors",
+    "Rate": "workhorse.rate",
+    "RequestContext": "workhorse.context",
     "Service": "workhorse.service",
     "Settings": "workhorse.settings",
     "UnitLayer": "workhorse.units",
     "Work": "workhorse.units",
+    "current_request": "workhorse.context",
     "load_settings": "workhorse.settings",
     "unit": "workhorse.units",
 }

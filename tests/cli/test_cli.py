@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from workhorse.migrations import WORKHORSE
+
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -83,8 +85,10 @@ def test_a_target_that_does_not_exist_is_said(target: str, cli: Cli, database_ur
 
 
 def test_migrate_lists_applies_and_is_done(cli: Cli, database_url: str) -> None:
-    assert cli("migrate", "--dry-run", DATABASE_URL=database_url).stdout == "lacks workhorse 0001_replies\n"
-    assert cli("migrate", DATABASE_URL=database_url).stdout == "applying workhorse 0001_replies\n"
+    names = [f"workhorse {migration.number:04}_{migration.name}\n" for migration in WORKHORSE.load()]
+    dry = cli("migrate", "--dry-run", DATABASE_URL=database_url)
+    assert dry.stdout == "".join(f"lacks {name}" for name in names)
+    assert cli("migrate", DATABASE_URL=database_url).stdout == "".join(f"applying {name}" for name in names)
     assert cli("migrate", DATABASE_URL=database_url).stdout == "the database is up to date\n"
 
 

@@ -52,19 +52,19 @@ def an_app() -> FastAPI:
     ],
 )
 def test_routes_are_asked_themselves(method: str, path: str, routed: bool) -> None:  # noqa: FBT001
-    assert is_routed(an_app(), method, path) is routed
+    assert is_routed(an_app(), Policy(f"{method} {path}")) is routed
 
 
 def test_routes_of_starlette_and_of_what_is_mounted() -> None:
     app = Starlette(routes=[Mount("/a", routes=[Route("/b", endpoint, methods=["GET"])])])
-    assert is_routed(app, "GET", "/a/b")
-    assert not is_routed(app, "GET", "/b")
+    assert is_routed(app, Policy("GET /a/b"))
+    assert not is_routed(app, Policy("GET /b"))
 
 
 def test_an_app_that_cannot_be_asked_is_believed() -> None:
     async def app(scope: object, receive: object, send: object) -> None: ...
 
-    assert is_routed(app, "GET", "/anything")
+    assert is_routed(app, Policy("GET /anything"))
 
 
 def test_a_misspelt_policy_stops_the_start_by_its_name(settings: Settings) -> None:

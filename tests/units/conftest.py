@@ -39,7 +39,7 @@ def serving(settings: Settings) -> Callable[..., Any]:
             database = {"url": settings.database.url.get_secret_value(), **overrides.pop("database", {})}
             changed = load_settings(settings.project, database=database, **overrides)
         policies = [Policy("POST /notes", idempotent=True), Policy("POST /must", idempotent="required")]
-        routed = [policy for policy in policies if is_routed(app, policy.method, policy.path)]
+        routed = [policy for policy in policies if is_routed(app, policy)]
         service = Service(app, policies=routed, settings=changed)
         async with running(service):
             yield service

@@ -9,12 +9,16 @@ comes to life with the server's lifespan event, and is refused to serve before.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from traceback import format_exception
 
 from workhorse.asgi import ASGIApp, Receive, Scope, Send, send_reply
 from workhorse.errors import DatabaseUnavailable, SettingsError, StartupError, WorkhorseError
 from workhorse.guard import Guard, compile_plan
-from workhorse.integrations import adopt, is_routed
+from workhorse.guard.controls import ControlMap, control_map
+from workhorse.identity.scheme import Identity, Scheme, Surroundings
+from workhorse.integrations import adopt, is_routed, list_routes
+from workhorse.integrations.routes import policies_of, sample_of, uncovered
 from workhorse.migrations import Migrations
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import plain_problem
@@ -37,7 +41,7 @@ from workhorse.telemetry.metrics import Registry
 from workhorse.telemetry.redaction import redact_text
 from workhorse.units import UnitLayer
 from workhorse.units.asgi import UnitOptions
-from workhorse.units.idempotency import Caller, authorization_of
+from workhorse.units.idempotency import Caller, caller_of
 
 __all__ = ["Service"]
 
@@ -53,7 +57,10 @@ class Service:
             have no handlers of their own for them.
         policies: what single routes ask for.
         migrations: sets of the app's own, applied beside Workhorse's.
-        caller: names the sender of a request, as the scope of its Idempotency-Keys; by default its Authorization.
+        identity: says who calls, such as `Bearer()`. With one, every route needs a policy, and callers of those that
+            are not public must be known.
+        caller: names the sender of a request, as the scope of its Idempotency-Keys; by default the principal
+            that the identity knows, else the Authorization header.
         settings: by default what `load_settings` finds when the service starts.
 
     Raises:
@@ -66,13 +73,15 @@ class Service:
         *,
         policies: Sequence[Policy] = (),
         migrations: Sequence[Migrations] = (),
-        caller: Caller = authorization_of,
+        identity: Identity | Scheme | None = None,
+        caller: Caller = caller_of,
         settings: Settings | None = None,
     ) -> None:
         self._app = app
         self._policies = tuple(policies)
         self._table = PolicyTable(policies)
         self._migrations = tuple(migrations)
+        self._identity = Identity(identity) if identity is not None and not isinstance(identity, Identity) else identity
         self._caller = caller
         self._given = settings
         self._settings: Settings | None = settings
@@ -146,10 +155,13 @@ class Service:
         try:
             self._settings = self._given if self._given is not None else load_settings()
             async with open_rooms(self._settings, self._migrations) as rooms:
-                stack = self._compose(self._settings, rooms)
+                composed = self._compose(self._settings, rooms)
                 self._rooms = rooms
-                async with AppLifespan(self._app, scope):
-                    self._stack, self._phase, started = stack, Phase.SERVING, True
+                async with AsyncExitStack() as stack:
+                    if self._identity is not None:
+                        await stack.enter_async_context(self._identity)
+                    await stack.enter_async_context(AppLifespan(self._app, scope))
+                    self._stack, self._phase, started = composed, Phase.SERVING, True
                     await send({"type": "lifespan.startup.complete"})
                     if rooms.run_folder is not None:
                         (rooms.run_folder / "started").touch()
@@ -166,8 +178,10 @@ class Service:
 
     def _compose(self, settings: Settings, rooms: Rooms) -> ASGIApp:
         self._check_policies()
+        if self._identity is not None:
+            self._identity.bind(Surroundings(settings=settings, log=rooms.log, counters=rooms.counters))
         parse_networks(settings.operations.metrics_networks)
-        plan = compile_plan(settings.guard, self._policies, local_hosts=not settings.production)
+        plan = compile_plan(settings.guard, self._policies, production=settings.production)
         unit = UnitLayer(
             self._app,
             rooms.database,
@@ -181,15 +195,62 @@ class Service:
             ),
             metrics=rooms.metrics,
         )
-        return Guard(unit, plan, log=rooms.log, access_lines=settings.log.access, metrics=rooms.metrics)
+        return Guard(
+            unit,
+            plan,
+            identity=self._identity,
+            counters=rooms.counters,
+            log=rooms.log,
+            access_lines=settings.log.access,
+            metrics=rooms.metrics,
+        )
+
+    def controls(self) -> ControlMap:
+        """What guards each route (see `workhorse check`). Starts nothing; reads the settings.
+
+        Raises:
+            SettingsError: the settings or policies would be refused at start-up.
+        """
+        self._check_policies()
+        settings = self.settings
+        plan = compile_plan(settings.guard, self._policies, production=settings.production)
+        routes = list_routes(self._app)
+        rows: list[tuple[str, str, str]] = []
+        if routes is None:  # they cannot be asked, so there is what the policies say of them
+            rows = [(policy.pattern, "", f"{policy.method} {sample_of(policy.path)}") for policy in self._policies]
+        for route in routes or ():
+            handler = f"{route.source} {route.handler}".strip()
+            sample = sample_of(route.path)
+            for method in [method for method, _ in policies_of(route, self._table)] or [route.method]:
+                asked = "GET" if method == "WEBSOCKET" else method
+                rows.append((f"{method} {route.path}", handler, f"{asked} {sample}"))
+        return control_map(rows, plan.routes, settings.guard, identity=self._identity is not None)
 
     def _check_policies(self) -> None:
-        """Refuse a policy that guards nothing: misspelt, it would silently be a control that went missing."""
-        lost = [policy.pattern for policy in self._policies if not is_routed(self._app, policy.method, policy.path)]
+        """Refuse policies and routes of which one is not for the other.
+
+        A misspelt policy would silently be a control that went missing; so would a route that nobody thought of.
+        """
+        lost = [policy.pattern for policy in self._policies if not is_routed(self._app, policy)]
         if lost:
             raise SettingsError(
                 f"the app has no route for the policies {', '.join(repr(pattern) for pattern in lost)}:"
                 " correct the path or the method, or take the policy out"
+            )
+        if self._identity is None:
+            scoped = [policy.pattern for policy in self._policies if policy.scopes]
+            if scoped:
+                raise SettingsError(
+                    f"the policies {', '.join(repr(pattern) for pattern in scoped)} ask for a scope, but nobody says"
+                    " who calls: give the Service an identity, such as identity=Bearer()"
+                )
+            return
+        open_routes = uncovered(list_routes(self._app) or (), self._table)
+        if open_routes:
+            listed = "".join(f"\n  {route.method} {route.path}  {route.source}".rstrip() for route in open_routes)
+            raise SettingsError(
+                f"with an identity every route needs a policy, and these have none:{listed}\n"
+                "Write one for each: with a scope, or with public=True for those that anybody may call."
             )
 
     async def _operate(self, scope: Scope, send: Send) -> None:

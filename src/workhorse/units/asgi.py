@@ -29,7 +29,7 @@ from workhorse.units.idempotency import (
     KeyInFlight,
     KeyMissing,
     answer,
-    authorization_of,
+    caller_of,
     make_claim,
     parse_key,
 )
@@ -121,7 +121,7 @@ class UnitLayer:
         app: the app.
         database: where transactions come from.
         policies: which routes take an Idempotency-Key.
-        caller: names the sender of a request; by default its Authorization header.
+        caller: names the sender of a request; by default its principal, else its Authorization header.
         options: bounds.
         metrics: where outcomes are counted; nowhere by default.
     """
@@ -132,7 +132,7 @@ class UnitLayer:
         database: Database,
         *,
         policies: PolicyTable | None = None,
-        caller: Caller = authorization_of,
+        caller: Caller = caller_of,
         options: UnitOptions | None = None,
         metrics: Registry | None = None,
     ) -> None:
@@ -329,7 +329,7 @@ class UnitLayer:
         return exchange.failure
 
     async def _answer(self, problem: Problem, scope: Scope, send: Send) -> None:
-        reply = render_problem(problem, instance=request_instance(scope))
+        reply = render_problem(problem, instance=request_instance())
         await send_reply(reply, send, head=scope["method"] == "HEAD")
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from workhorse.asgi import Message, Send
+from workhorse.context import CURRENT
 from workhorse.contracts import Database, Query, Transaction
 from workhorse.errors import OutcomeUnknown, UnitClosed
 from workhorse.sql import Queries
@@ -200,6 +201,10 @@ class Exchange:
             if self.start["status"] >= 400 and not self.work.keeps:
                 await self.transaction.rollback()
             else:
+                # From here on the guard lets the request be: ended now, nobody would know whether it took effect.
+                request = CURRENT.get(None)
+                if request is not None:
+                    request.settling = True
                 await self.transaction.commit(self._kept(body))
         except Exception as error:
             self.stage = Stage.SPENT

@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from workhorse.asgi import Reply, Scope
+from workhorse.context import CURRENT
 from workhorse.errors import PROBLEM_PREFIX, Fault, Problem
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "ReplyNotKept",
     "answer",
     "authorization_of",
+    "caller_of",
     "make_claim",
     "pack_headers",
     "parse_key",
@@ -149,6 +151,14 @@ def parse_key(value: bytes) -> str:
     if not 1 <= len(value) <= MAX_KEY or not all(0x21 <= byte <= 0x7E for byte in value):
         raise KeyMalformed
     return value.decode("ascii")
+
+
+def caller_of(scope: Scope) -> str:
+    """The caller as the guard's identity knows it; where it knows none, as `authorization_of` names it."""
+    request = CURRENT.get(None)
+    if request is not None and request.principal.is_authenticated:
+        return f"principal {request.principal.id}"
+    return authorization_of(scope)
 
 
 def authorization_of(scope: Scope) -> str:
