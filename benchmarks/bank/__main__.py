@@ -30,10 +30,11 @@ from benchmarks.bank.databases import (
     read_books,
     read_facts,
 )
+from benchmarks.bank.issuer import TOKENS, Issuer, run_issuer
 from benchmarks.bank.measuring import Measurement, RunOptions, measure_served
 from benchmarks.bank.pgbench import CLIENTS, measure_pgbench
 from benchmarks.bank.report import claims, rows, table
-from benchmarks.bank.variants import BANK, PGBENCH, PSYCOPG, SERVED, SQLALCHEMY, Ledger
+from benchmarks.bank.variants import BANK, PGBENCH, PSYCOPG, SERVED, SQLALCHEMY, Ledger, Servers
 from benchmarks.load.messages import AccountRange
 from benchmarks.processes import MeasurementError
 from benchmarks.program import conduct
@@ -66,7 +67,7 @@ async def compare(options: RunOptions, *, accounts: int, rounds: int) -> str:
     Raises:
         MeasurementError: something could not be measured, or the books are not right.
     """
-    with await asyncio.to_thread(attach, BENCHMARKS / ".workhorse", cache=False) as attachment:
+    with run_issuer() as issuer, await asyncio.to_thread(attach, BENCHMARKS / ".workhorse") as attachment:
         server = attachment.database_url
         facts = read_facts(server)
         if not facts.durable:
@@ -75,7 +76,7 @@ async def compare(options: RunOptions, *, accounts: int, rounds: int) -> str:
         try:
             for name, title, ledger in ENTRIES:
                 contestants.append(await _enter(server, name, title, ledger, accounts))
-            measured = await _rounds(contestants, options, rounds, _postgres_pid(attachment))
+            measured = await _rounds(contestants, attachment, issuer, options, rounds)
             _judge(contestants, measured)
         finally:
             for one in contestants:
@@ -104,8 +105,9 @@ def _postgres_pid(attachment: Attachment) -> int:
 
 
 async def _rounds(
-    contestants: Sequence[Contestant], options: RunOptions, rounds: int, postgres_pid: int
+    contestants: Sequence[Contestant], attachment: Attachment, issuer: Issuer, options: RunOptions, rounds: int
 ) -> dict[str, list[Measurement]]:
+    postgres_pid, tokens = _postgres_pid(attachment), issuer.mint()
     served = {variant.name: variant for variant in SERVED}
     measured: dict[str, list[Measurement]] = {contestant.name: [] for contestant in contestants}
     for number in range(1, rounds + 1):
@@ -120,7 +122,8 @@ async def _rounds(
                     seconds=options.seconds,
                 )
             else:
-                figures = await measure_served(served[one.name], one.url, one.accounts, postgres_pid, options)
+                servers = Servers(database=one.url, cache=attachment.cache_url or "", issuer=issuer.name)
+                figures = await measure_served(served[one.name], servers, one.accounts, tokens, postgres_pid, options)
             measured[one.name].append(figures)
             _note(f"round {number} of {rounds}: {one.name} {figures.rate:,.0f}/s")
     return measured
@@ -161,6 +164,7 @@ def _report(
         "",
         table(rows(measured, titles, pgbench=PGBENCH, sqlalchemy=SQLALCHEMY.name)),
         "",
+        f"all get the requests of {TOKENS:,} callers with a token each; only the bank checks token, scope and rate",
         f"correct: all books balance, and each of {transfers:,} acknowledged transfers is in them once",
         *map(str, stands),
     ]

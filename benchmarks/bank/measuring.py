@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from benchmarks.bank.variants import Served
+from benchmarks.bank.variants import Served, Servers
 from benchmarks.load.messages import MEASURED, MEASURING, AccountRange, LoadPlan, LoadResult
 from benchmarks.processes import HOST, MeasurementError, RunningServer, run_server, stop_session, tree_seconds
 
@@ -31,7 +31,7 @@ class RunOptions:
 
     connections: int = 64
     workers: int = 1
-    warmup_seconds: float = 2.0
+    warmup_seconds: float = 3.0
     seconds: float = 6.0
 
 
@@ -52,9 +52,22 @@ class Measurement:
 
 
 async def measure_served(
-    variant: Served, url: str, accounts: Sequence[AccountRange], postgres_pid: int, options: RunOptions
+    variant: Served,
+    servers: Servers,
+    accounts: Sequence[AccountRange],
+    tokens: Sequence[str],
+    postgres_pid: int,
+    options: RunOptions,
 ) -> Measurement:
-    """Measure a variant behind HTTP on the database `url`.
+    """Measure a variant behind HTTP.
+
+    Args:
+        variant: what is served.
+        servers: on which servers of state.
+        accounts: that take part.
+        tokens: of the callers. Each variant is sent them, whether it looks at them or not.
+        postgres_pid: of Postgres' main process.
+        options: how.
 
     Raises:
         MeasurementError: its server did not start, broke a rule of the bank, or answered anything but 201.
@@ -63,11 +76,11 @@ async def measure_served(
         variant.name,
         variant.command_for(options.workers),
         folder=variant.folder,
-        environment=variant.environment_for(url),
+        environment=variant.environment_for(servers),
         ready=variant.ready,
     )
     async with server as running:
-        posted = await asyncio.to_thread(check_rules, variant.name, running.port, accounts)
+        posted = await asyncio.to_thread(check_rules, variant.name, running.port, accounts, tokens[0])
         plan = LoadPlan(
             host=HOST,
             port=running.port,
@@ -75,6 +88,7 @@ async def measure_served(
             warmup_seconds=options.warmup_seconds,
             seconds=options.seconds,
             accounts=tuple(accounts),
+            tokens=tuple(tokens),
         )
         return await _load(running, plan, postgres_pid, posted)
 
@@ -132,8 +146,8 @@ def per_transfer_us(before: float | None, after: float | None, transfers: int) -
     return None if before is None or after is None else (after - before) / transfers * 1e6
 
 
-def check_rules(name: str, port: int, accounts: Sequence[AccountRange]) -> int:
-    """See that a variant plays by the bank's rules. Returns how many transfers it posted.
+def check_rules(name: str, port: int, accounts: Sequence[AccountRange], token: str) -> int:
+    """See that a variant plays by the bank's rules towards the caller of `token`. Returns how many transfers it posted.
 
     Raises:
         MeasurementError: it does not.
@@ -149,7 +163,7 @@ def check_rules(name: str, port: int, accounts: Sequence[AccountRange]) -> int:
         (422, {"debtor": debtor, "creditor": creditor, "currency": here.currency, "amount": 0}),
     )
     for expected, order in cases:
-        status, reply = _post(port, order)
+        status, reply = _post(port, order, token)
         if status != expected:
             raise MeasurementError(f"{name} answers {order} with {status} and not {expected}: {reply}")
         if status == 201 and {field: reply.get(field) for field in order} != order:
@@ -157,11 +171,11 @@ def check_rules(name: str, port: int, accounts: Sequence[AccountRange]) -> int:
     return 1
 
 
-def _post(port: int, order: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def _post(port: int, order: dict[str, Any], token: str) -> tuple[int, dict[str, Any]]:
     key = os.urandom(16).hex()
     connection = http.client.HTTPConnection(HOST, port, timeout=30)
     try:
-        headers = {"content-type": "application/json", "idempotency-key": key}
+        headers = {"content-type": "application/json", "idempotency-key": key, "authorization": f"Bearer {token}"}
         connection.request("POST", "/transfers", json.dumps({**order, "reference": key}), headers)
         reply = connection.getresponse()
         return reply.status, json.loads(reply.read())

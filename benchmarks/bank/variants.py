@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from benchmarks.bank.databases import BANK_FOLDER, BENCHMARKS, DRIVER, in_driver
+from benchmarks.bank.issuer import AUDIENCE
 
-__all__ = ["BANK", "PGBENCH", "PSYCOPG", "SERVED", "SQLALCHEMY", "Ledger", "Served"]
+__all__ = ["BANK", "PGBENCH", "PSYCOPG", "SERVED", "SQLALCHEMY", "Ledger", "Served", "Servers"]
 
 Ledger = Literal["bank", "plain"]
 """Whose tables: the bank's own, or those of the SQLAlchemy peer."""
@@ -22,6 +23,16 @@ UVICORN: Final = (
     *(BIN / "uvicorn", "--host", "127.0.0.1", "--port", "{port}"),
     *("--workers", "{workers}", "--no-access-log", "--log-level", "warning"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """What a variant is pointed to."""
+
+    database: str
+    cache: str
+    issuer: str
+    """Of the callers' tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +51,20 @@ class Served:
     driver: str = ""
     """SQLAlchemy's driver, as its URLs name it."""
     settings: tuple[tuple[str, str], ...] = ()
+    """Its own variables, in which `{cache}` and `{issuer}` stand for what they are."""
 
     def command_for(self, workers: int) -> tuple[str, ...]:
         """The command line for a number of workers."""
         return tuple(str(part).replace("{workers}", str(workers)) for part in self.command)
 
-    def environment_for(self, url: str) -> Mapping[str, str]:
-        """The variables for a database."""
-        return {"DATABASE_URL": in_driver(url, self.driver) if self.driver else url, **dict(self.settings)}
+    def environment_for(self, servers: Servers) -> Mapping[str, str]:
+        """The variables for these servers."""
+        url = in_driver(servers.database, self.driver) if self.driver else servers.database
+        filled = {
+            name: value.replace("{cache}", servers.cache).replace("{issuer}", servers.issuer)
+            for name, value in self.settings
+        }
+        return {"DATABASE_URL": url, **filled}
 
 
 BANK: Final = Served(
@@ -60,8 +77,15 @@ BANK: Final = Served(
     ),
     folder=BANK_FOLDER,
     ready="/-/ready",
-    # As it would run with real money: production's rules, access lines, metrics, and no default turned off.
-    settings=(("WORKHORSE_ENVIRONMENT", "production"), ("WORKHORSE_GUARD__ALLOWED_HOSTS", "127.0.0.1")),
+    # As it would run with real money: production's rules, tokens, rates counted in a cache, access lines, metrics, and
+    # no default turned off.
+    settings=(
+        ("WORKHORSE_ENVIRONMENT", "production"),
+        ("WORKHORSE_GUARD__ALLOWED_HOSTS", "127.0.0.1"),
+        ("WORKHORSE_IDENTITY__ISSUERS", "{issuer}"),
+        ("WORKHORSE_IDENTITY__AUDIENCE", AUDIENCE),
+        ("CACHE_URL", "{cache}"),
+    ),
 )
 PSYCOPG: Final = Served(
     name="psycopg",

@@ -1,4 +1,4 @@
-"""The bank over HTTP: the real server, started as a user starts it."""
+"""The bank over HTTP: the real server, started as a user starts it, and called with tokens of its own issuer."""
 
 import asyncio
 import io
@@ -16,13 +16,19 @@ import aiohttp
 import psycopg
 import pytest
 
+from bank.callers import AUDITOR_SCOPES, TELLER_SCOPES
 from bank.pain001 import MAX_BYTES
 from tests.bank.ledgers import faults_of_the_books, funded
 from tests.bank.paymentfiles import File, Payment, Transaction
+from workhorse.cli.check import read
 from workhorse.embedded import Attachment, drop_database, fresh_database
+from workhorse.guard.controls import RouteControls
+from workhorse.identity import DevelopmentIssuer
+from workhorse.settings import load_settings
 
 DEADLINE_SECONDS = 60
 PROJECT = Path(__file__).parents[2] / "examples" / "bank"
+JSON, XML = "application/json", "application/xml"
 
 
 class Reply(NamedTuple):
@@ -42,17 +48,31 @@ class Reply(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """A running bank, with two funded accounts: `debtor` has 1,000 euros in cents, `creditor` nothing."""
+    """A running bank, with two funded accounts: `debtor` has 1,000 euros in cents, `creditor` nothing.
+
+    It is called with `token`, which allows everything, unless another one is named; "" is nobody's.
+    """
 
     url: str
     database: str
+    token: str
     debtor: int
     creditor: int
 
     async def ask(
-        self, method: str, path: str, *, order: object = None, body: bytes = b"", key: str = "", kind: str = ""
+        self,
+        method: str,
+        path: str,
+        *,
+        order: object = None,
+        body: bytes = b"",
+        key: str = "",
+        kind: str = JSON,
+        token: str | None = None,
     ) -> Reply:
-        headers = {"content-type": kind or "application/json"}
+        headers = {"content-type": kind}
+        if token or (token is None and self.token):
+            headers["authorization"] = f"Bearer {token or self.token}"
         if key:
             headers["idempotency-key"] = key
         data = json.dumps(order).encode() if order is not None else body
@@ -64,13 +84,13 @@ class Bank(NamedTuple):
             lowered = {name.lower(): value for name, value in reply.headers.items()}
             return Reply(reply.status, lowered, await reply.read())
 
-    def get(self, path: str) -> Reply:
-        return asyncio.run(self.ask("GET", path))
+    def get(self, path: str, *, token: str | None = None) -> Reply:
+        return asyncio.run(self.ask("GET", path, token=token))
 
     def post(self, path: str, order: object, key: str) -> Reply:
         return asyncio.run(self.ask("POST", path, order=order, key=key))
 
-    def send_file(self, content: bytes, key: str, kind: str = "application/xml") -> Reply:
+    def send_file(self, content: bytes, key: str, kind: str = XML) -> Reply:
         return asyncio.run(self.ask("POST", "/payments/pain001", body=content, key=key, kind=kind))
 
     def transfer(self, amount: int, key: str, *, debtor: int | None = None, creditor: int | None = None) -> Reply:
@@ -88,15 +108,25 @@ class Bank(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def serving(servers: Attachment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> tuple[DevelopmentIssuer, Path]:
+    """The issuer whose tokens the bank takes, and the folder of its key."""
+    folder = tmp_path_factory.mktemp("embedded")
+    return DevelopmentIssuer(load_settings(PROJECT, embedded={"folder": folder})), folder
+
+
+@pytest.fixture(scope="module")
+def serving(
+    servers: Attachment, issuer: tuple[DevelopmentIssuer, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
     """The URLs of a running bank and of its database."""
     database = fresh_database(servers.database_url)
     log = tmp_path_factory.mktemp("bank") / "log"
+    environment = {"DATABASE_URL": database, "WORKHORSE_EMBEDDED__FOLDER": str(issuer[1]), "PATH": "/usr/bin:/bin"}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [Path(sys.executable).with_name("workhorse"), "run", "bank.app:service", "--port", "0"],
             cwd=PROJECT,
-            env={"DATABASE_URL": database, "PATH": "/usr/bin:/bin"},
+            env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -118,7 +148,7 @@ def await_address(process: subprocess.Popen[bytes], log: Path) -> str:
     while time.monotonic() < deadline and process.poll() is None:
         match = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
         if match is not None:
-            bank = Bank(match[0], "", 0, 0)
+            bank = Bank(match[0], "", "", 0, 0)
             try:
                 if bank.get("/-/ready").status == 200:
                     return match[0]
@@ -129,12 +159,37 @@ def await_address(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 @pytest.fixture
-def bank(serving: tuple[str, str]) -> Bank:
+def bank(serving: tuple[str, str], issuer: tuple[DevelopmentIssuer, Path]) -> Bank:
     url, database = serving
+    token = issuer[0].mint("tester", scopes=(*TELLER_SCOPES, *AUDITOR_SCOPES))
     with psycopg.connect(database, autocommit=True) as ledger:
         found = ledger.execute("SELECT id FROM bank.accounts WHERE floor < 0 AND currency = 'EUR'").fetchone()
         debtor, creditor = funded(ledger, 100_000, 0, treasury=found[0] if found else None)
-    return Bank(url, database, debtor, creditor)
+    return Bank(url, database, token, debtor, creditor)
+
+
+@pytest.mark.parametrize("route", read(PROJECT / "controls.json").routes, ids=lambda route: route.route)
+def test_each_route_is_open_to_those_whom_the_map_names_and_to_nobody_else(
+    bank: Bank, issuer: tuple[DevelopmentIssuer, Path], route: RouteControls
+) -> None:
+    method, _, template = route.route.partition(" ")
+    path = re.sub(r"\{\w+\}", "1", template)
+
+    def outcome(token: str) -> int:
+        return asyncio.run(bank.ask(method, path, token=token)).status
+
+    def minted(scopes: list[str]) -> str:
+        return issuer[0].mint("somebody", scopes=scopes)
+
+    if route.caller == "public":
+        assert outcome("") in {200, 404}
+        return
+    others = {*TELLER_SCOPES, *AUDITOR_SCOPES} - set(route.scopes)
+    assert route.scopes
+    assert outcome("") == 401
+    assert outcome(bank.token[:-8] + "A" * 8) == 401
+    assert outcome(minted(sorted(others))) == 403
+    assert outcome(minted(route.scopes)) not in {401, 403}
 
 
 def test_an_account_is_opened_and_read(bank: Bank) -> None:
@@ -191,11 +246,13 @@ def test_a_retried_refusal_stays_refused_though_money_came_in(bank: Bank) -> Non
     assert bank.transfer(50, "refuse-3", debtor=bank.creditor, creditor=bank.debtor).status == 201
 
 
-@pytest.mark.parametrize("path", ["/accounts", "/transfers", "/transfers/1/reversal", "/payments/pain001"])
-def test_nothing_is_written_without_an_idempotency_key(bank: Bank, path: str) -> None:
-    reply = asyncio.run(bank.ask("POST", path, order={}))
-    assert reply.status == 400
-    assert reply.headers["content-type"] == "application/problem+json"
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/accounts", JSON), ("/transfers", JSON), ("/transfers/1/reversal", JSON), ("/payments/pain001", XML)],
+)
+def test_nothing_is_written_without_an_idempotency_key(bank: Bank, path: str, kind: str) -> None:
+    reply = asyncio.run(bank.ask("POST", path, body=b"{}", kind=kind))
+    assert (reply.status, reply.problem) == (400, "idempotency-key-missing")
 
 
 def test_each_refusal_is_its_own_problem(bank: Bank) -> None:
@@ -248,13 +305,14 @@ def test_a_malformed_payment_file_is_refused_with_all_its_faults(bank: Bank, sam
 
 
 def test_a_payment_file_that_is_no_xml_or_too_large_is_refused(bank: Bank) -> None:
-    assert bank.send_file(b"{}", "file-4", "application/json").problem == "not-xml"
+    assert bank.send_file(b"{}", "file-4", JSON).problem == "unsupported-media-type"
 
     async def announce() -> bytes:
         """Send the head of a request only: the answer must not wait for the body."""
         host, _, port = bank.url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head = f"POST /payments/pain001 HTTP/1.1\r\nhost: {host}\r\nidempotency-key: file-5\r\n"
+        head += f"authorization: Bearer {bank.token}\r\n"
         writer.write(f"{head}content-type: text/xml\r\ncontent-length: {MAX_BYTES + 1}\r\n\r\n".encode())
         status = await asyncio.wait_for(reader.readline(), DEADLINE_SECONDS)
         writer.close()
@@ -290,20 +348,20 @@ def test_the_books_balance_after_all_of_it(bank: Bank) -> None:
     [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css"), ("/page.svg", "image/svg+xml")],
 )
 def test_the_page_is_served_under_a_policy_that_allows_nothing_inline(bank: Bank, path: str, kind: str) -> None:
-    reply = bank.get(path)
+    reply = bank.get(path, token="")
     assert reply.status == 200
     assert reply.headers["content-type"].partition(";")[0] == kind
-    assert reply.headers["content-security-policy"] == (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
-        " frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    )
+    policy = reply.headers["content-security-policy"]
+    assert policy.startswith(("default-src 'self';", "default-src 'none';"))
+    assert "script-src" not in policy
+    assert "frame-ancestors 'none'" in policy
 
 
 def test_the_page_asks_for_nothing_from_elsewhere_and_has_nothing_inline(bank: Bank) -> None:
-    page = bank.get("/").body.decode()
+    page = bank.get("/", token="").body.decode()
     assert not re.search(r"https?://|style=|<style| on\w+=|<script(?! src=\"/page\.js\" defer></script>)", page)
     for path in re.findall(r"(?:src|href)=\"([^\"]+)\"", page):
-        assert bank.get(path).status == 200
+        assert bank.get(path, token="").status == 200
     script = bank.get("/page.js").body.decode()
     for name in set(re.findall(r"(?:element|say)\(\s*\"(\w+)\"", script)):
         assert f'id="{name}"' in page

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bank.callers import Callers
+from bank.traffic import find_parties
 from bank.traffic_http import Address, BadReply, GaveUp, Line, Reply, ask, encode_request, is_final, parse_reply
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A:  b \r\n\r\nok"
@@ -79,10 +81,11 @@ def test_what_is_no_strict_reply_is_refused(received: bytes) -> None:
         parse_reply(received)
 
 
-def test_a_request_is_written_with_its_key_and_length() -> None:
-    request = encode_request(ADDRESS, "POST", "/transfers", b"{}", key="k1")
+def test_a_request_is_written_with_its_token_key_and_length() -> None:
+    request = encode_request(ADDRESS, "POST", "/transfers", b"{}", token="t1", key="k1")
     head, body = request.split(b"\r\n\r\n")
     assert head.split(b"\r\n")[0] == b"POST /transfers HTTP/1.1"
+    assert b"authorization: Bearer t1" in head
     assert b"idempotency-key: k1" in head
     assert b"content-length: 2" in head
     assert body == b"{}"
@@ -159,6 +162,22 @@ def test_two_replies_to_one_request_are_refused() -> None:
         line.close()
 
     play(lambda _: OK + OK, story)
+
+
+def test_a_bank_that_does_not_know_the_callers_ends_the_search_for_accounts() -> None:
+    books = b'{"currencies":[{"accounts":40}]}'
+
+    def answer(piece: bytes) -> bytes:
+        if piece.startswith(b"GET /live"):
+            return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(books), books)
+        assert b"authorization: Bearer stranger" in piece
+        return b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
+
+    async def story(address: Address) -> None:
+        with pytest.raises(BadReply, match=r"account \d+ was answered with 401"):
+            await find_parties(address, Callers(tellers=("stranger",), auditor=""))
+
+    play(answer, story)
 
 
 def test_only_an_address_of_plain_http_is_taken() -> None:

@@ -117,14 +117,18 @@ class Client:
     Args:
         name: begins its references.
         address: the bank's.
+        token: the teller's who acts for it; each of its orders is this one's, whose keys they are.
         parties: the accounts.
         witness: whom it tells.
         seed: what it does follows from it.
     """
 
-    def __init__(self, name: str, address: Address, parties: list[Party], witness: Witness, seed: int) -> None:
+    def __init__(
+        self, name: str, address: Address, token: str, parties: list[Party], witness: Witness, seed: int
+    ) -> None:
         self._name = name
         self._address = address
+        self._token = token
         self._parties = parties
         self._witness = witness
         self._rng = random.Random(seed)  # noqa: S311
@@ -151,7 +155,9 @@ class Client:
                 line.close()
 
     async def _send(self, line: Line, order: Order) -> None:
-        request = encode_request(self._address, "POST", "/transfers", order.body(), key=order.reference)
+        request = encode_request(
+            self._address, "POST", "/transfers", order.body(), token=self._token, key=order.reference
+        )
         try:
             reply, again = await ask(line, request, patience_seconds=PATIENCE_SECONDS)
         except (GaveUp, BadReply) as error:

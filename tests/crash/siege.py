@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import psycopg
 
+from bank.callers import Callers, issue_tokens
+from bank.demo_server import FOLDER
 from bank.seed import seed as seed_bank
 from bank.traffic import find_parties
 from bank.traffic_http import Address, Line, ask, encode_request
@@ -21,6 +23,7 @@ from tests.crash.kills import Kill, Target, Wound, plan_kills
 from tests.crash.verdict import Posted
 from workhorse.embedded import ServerName, ServerState, ServerStatus, attach, status, stop
 from workhorse.servers.launch import free_port
+from workhorse.settings import load_settings
 
 CLIENTS: Final = 16
 WORKERS: Final = 2
@@ -71,29 +74,31 @@ async def besiege(folder: Path, *, kills: int, seed: int) -> Aftermath:
     with attach(embedded, cache=False) as attachment:
         try:
             bank.start()
+            callers = issue_tokens(load_settings(FOLDER, embedded={"folder": embedded}))
             await _until_ready(address)
             seed_bank(attachment.database_url, accounts=ACCOUNTS, report=lambda _: None)
-            witness, wounds = await _fight(bank, embedded, plan_kills(seed, kills), seed)
-            audit = await _audit(address)
+            witness, wounds = await _fight(bank, callers, embedded, plan_kills(seed, kills), seed)
+            audit = await _audit(address, callers.auditor)
             return _inspect(attachment.database_url, bank, witness, wounds, audit, time.monotonic() - started)
         finally:
             bank.stop()
             stop(embedded)
 
 
-async def _fight(bank: BankServer, embedded: Path, kills: list[Kill], seed: int) -> tuple[Witness, list[Wound]]:
+async def _fight(
+    bank: BankServer, callers: Callers, embedded: Path, kills: list[Kill], seed: int
+) -> tuple[Witness, list[Wound]]:
     witness = Witness()
-    parties = await find_parties(bank.address, ACCOUNTS)
+    parties = await find_parties(bank.address, callers, ACCOUNTS)
     rng = random.Random(seed)  # noqa: S311
     peace = asyncio.Event()
     wounds: list[Wound] = []
     async with asyncio.TaskGroup() as group:
-        clients = [
-            group.create_task(
-                Client(f"client{number}", bank.address, parties, witness, rng.getrandbits(64)).play(peace)
-            )
-            for number in range(CLIENTS)
-        ]
+        clients: list[asyncio.Task[None]] = []
+        for number in range(CLIENTS):
+            token, chance = callers.teller(number), rng.getrandbits(64)
+            client = Client(f"client{number}", bank.address, token, parties, witness, chance)
+            clients.append(group.create_task(client.play(peace)))
         supervisor = group.create_task(bank.supervise())
         try:
             await _recovery(bank, witness, time.monotonic())
@@ -187,9 +192,10 @@ async def _until_ready(address: Address) -> None:
     line.close()
 
 
-async def _audit(address: Address) -> dict[str, Any]:
+async def _audit(address: Address, token: str) -> dict[str, Any]:
     line = Line(address)
-    reply, _ = await ask(line, encode_request(address, "GET", "/books/audit"), patience_seconds=RECOVERY_SECONDS)
+    request = encode_request(address, "GET", "/books/audit", token=token)
+    reply, _ = await ask(line, request, patience_seconds=RECOVERY_SECONDS)
     line.close()
     return reply.json()
 

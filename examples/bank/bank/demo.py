@@ -3,8 +3,9 @@
     python -m bank.demo --seconds 30 --connections 32
 
 Starts Postgres and Valkey from wheels, serves the bank with `workhorse run`, opens accounts, and lets customers loose
-on it, who retry, overdraw and mistype. In the end every balance is proved from the journal. The exit code is 0 if
-everything was as promised: each retried key had one effect, no answer was an error of the bank, the books balance.
+on it, who retry, overdraw and mistype, each through a teller whose token the bank knows. In the end an auditor has
+every balance proved from the journal. The exit code is 0 if everything was as promised: each retried key had one
+effect, no answer was an error of the bank, the books balance.
 
 `--serve` goes on with gentle traffic, so that the page moves, until Ctrl-C. The data stays for the next demo, in the
 folder of the embedded servers; `workhorse services reset` deletes it.
@@ -18,13 +19,14 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bank.callers import Callers, issue_tokens
 from bank.demo_screen import Outcome, Screen, find_faults, progress_line, summary
 from bank.demo_server import FOLDER, BankServer, serve_bank
 from bank.seed import seed
 from bank.traffic import TrafficPlan, find_parties, play
 from bank.traffic_http import Address, BadReply, GaveUp, Line, ask, encode_request
 from bank.traffic_orders import Party
-from workhorse.embedded import Attachment, attach, status
+from workhorse.embedded import attach, status
 from workhorse.errors import StartupError, WorkhorseError
 from workhorse.servers.launch import free_port
 from workhorse.settings import load_settings
@@ -56,9 +58,10 @@ async def demonstrate(options: Options, screen: Screen) -> int:
         WorkhorseError: something could not be started.
         GaveUp: the bank stopped answering.
     """
+    settings = load_settings(FOLDER)
     async with contextlib.AsyncExitStack() as stack:
         with screen.step("servers") as step:
-            attachment = stack.enter_context(await _attach())
+            attachment = stack.enter_context(await asyncio.to_thread(attach, settings.embedded_folder))
             step.detail = ", ".join(f"{server.name} {server.version}" for server in status(attachment.folder).servers)
         port = _choose_port(options.port, screen)
         with screen.step("bank") as step:
@@ -69,23 +72,20 @@ async def demonstrate(options: Options, screen: Screen) -> int:
             opened = await asyncio.to_thread(
                 seed, attachment.database_url, accounts=options.accounts, report=lambda _: None
             )
-            parties = await find_parties(server.address)
+            callers = issue_tokens(settings)
+            parties = await find_parties(server.address, callers)
             step.detail = f"{opened:,} opened and funded" if opened else "there from an earlier demo"
-        outcome = await _trade(server, parties, options, screen)
+        outcome = await _trade(server, callers, parties, options, screen)
         faults = find_faults(outcome)
         screen.say(f"\n{summary(outcome)}\n")
         for fault in faults:
             screen.say(f"  NOT AS PROMISED: {fault}")
         if options.serve:
             try:
-                await _serve_on(server, parties, screen)
+                await _serve_on(server, callers, parties, screen)
             except asyncio.CancelledError:
                 screen.say("\n  stopped")  # as it was meant to: what counts is how the demo went
         return 1 if faults else 0
-
-
-async def _attach() -> Attachment:
-    return await asyncio.to_thread(attach, load_settings(FOLDER).embedded_folder)
 
 
 def _choose_port(wanted: int, screen: Screen) -> int:
@@ -98,33 +98,38 @@ def _choose_port(wanted: int, screen: Screen) -> int:
         return port
 
 
-async def _trade(server: BankServer, parties: list[Party], options: Options, screen: Screen) -> Outcome:
+async def _trade(
+    server: BankServer, callers: Callers, parties: list[Party], options: Options, screen: Screen
+) -> Outcome:
     """Let the customers loose, then have the books proved."""
     plan = TrafficPlan(connections=options.connections, seconds=options.seconds)
     with screen.step("traffic") as step:
-        traffic = await play(server.address, parties, plan, progress=lambda report: screen.move(progress_line(report)))
+        traffic = await play(
+            server.address, callers, parties, plan, progress=lambda report: screen.move(progress_line(report))
+        )
         step.detail = f"{options.connections} customers, {traffic.requests:,} requests"
     with screen.step("audit"):
-        return Outcome(traffic, await _audit(server.address))
+        return Outcome(traffic, await _audit(server.address, callers.auditor))
 
 
-async def _audit(address: Address) -> dict[str, Any]:
+async def _audit(address: Address, token: str) -> dict[str, Any]:
     line = Line(address, deadline_seconds=AUDIT_SECONDS)
     try:
-        reply, _ = await ask(line, encode_request(address, "GET", "/books/audit"), patience_seconds=AUDIT_SECONDS)
+        request = encode_request(address, "GET", "/books/audit", token=token)
+        reply, _ = await ask(line, request, patience_seconds=AUDIT_SECONDS)
     finally:
         line.close()
     return reply.json()
 
 
-async def _serve_on(server: BankServer, parties: list[Party], screen: Screen) -> None:
+async def _serve_on(server: BankServer, callers: Callers, parties: list[Party], screen: Screen) -> None:
     """Keep the page moving until the demo is told to stop.
 
     Raises:
         StartupError: the bank ended by itself.
     """
     screen.say(f"  serving with gentle traffic until Ctrl-C: {server.address}")
-    traffic = asyncio.create_task(play(server.address, parties, GENTLE))
+    traffic = asyncio.create_task(play(server.address, callers, parties, GENTLE))
     ended = asyncio.create_task(server.process.wait())
     try:
         await asyncio.wait({traffic, ended}, return_when=asyncio.FIRST_COMPLETED)

@@ -14,7 +14,6 @@ __all__ = [
     "InsufficientFunds",
     "IsReversal",
     "MalformedPaymentFile",
-    "NotXml",
     "Overflow",
     "SameAccount",
     "TransferNotFound",
@@ -109,14 +108,6 @@ class IsReversal(Problem):
     status = 409
     type = "urn:bank:problem:is-reversal"
     title = "A reversal cannot be reversed; order a new transfer"
-
-
-class NotXml(Problem):
-    """A payment file is sent as XML."""
-
-    status = 415
-    type = "urn:bank:problem:not-xml"
-    title = "A payment file is sent as application/xml or text/xml"
 
 
 class MalformedPaymentFile(Problem):

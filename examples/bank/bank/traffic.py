@@ -2,9 +2,10 @@
 
     python -m bank.traffic http://127.0.0.1:8000 --seconds 30 --connections 32
 
-Each customer has a connection, sends, waits for the answer, and goes on. A share of all requests is sent again
-although it was answered, or twice at once: both must get the same answer, and the money must move once. In the middle
-somebody sends a payment file. What the bank answers is held against what a right bank would.
+Each customer has a connection and a teller who acts for it, sends, waits for the answer, and goes on. A share of all
+requests is sent again although it was answered, or twice at once: both must get the same answer, and the money must
+move once. In the middle somebody sends a payment file. What the bank answers is held against what a right bank would.
+The tellers' tokens are of this folder's development issuer, so the bank has to be served from here.
 """
 
 import argparse
@@ -18,10 +19,14 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Seque
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bank.callers import Callers, issue_tokens
+from bank.demo_server import FOLDER
 from bank.money import is_currency
 from bank.traffic_http import Address, BadReply, GaveUp, Line, Reply, ask, encode_request
 from bank.traffic_orders import EXPECTED, Customers, Delivery, Kind, Party, Step
 from bank.traffic_report import FileOutcome, Tally, TrafficReport
+from workhorse.errors import WorkhorseError
+from workhorse.settings import load_settings
 
 __all__ = ["TrafficPlan", "find_parties", "main", "play"]
 
@@ -49,12 +54,19 @@ class TrafficPlan:
 
 
 class Customer:
-    """One of those who play."""
+    """One of those who play. `token` is the teller's who acts for it."""
 
     def __init__(
-        self, address: Address, customers: Customers, plan: TrafficPlan, tally: Tally, rng: random.Random
+        self,
+        address: Address,
+        token: str,
+        customers: Customers,
+        plan: TrafficPlan,
+        tally: Tally,
+        rng: random.Random,
     ) -> None:
         self._address = address
+        self._token = token
         self._customers = customers
         self._plan = plan
         self._tally = tally
@@ -80,9 +92,7 @@ class Customer:
         await asyncio.sleep(after_seconds)
         message = uuid.UUID(int=self._rng.getrandbits(128)).hex
         content = self._customers.payroll(self._rng, message, self._plan.file_transactions)
-        request = encode_request(
-            self._address, "POST", "/payments/pain001", content, key=message, content_type="application/xml"
-        )
+        request = self._request("POST", "/payments/pain001", content, key=message, content_type="application/xml")
         try:
             await self._noting(self._deliver_file(request))
         finally:
@@ -103,14 +113,19 @@ class Customer:
     async def _do(self, step: Step) -> None:
         match step.kind:
             case Kind.READ:
-                request = encode_request(self._address, "GET", f"/accounts/{step.payer}/statement")
+                request = self._request("GET", f"/accounts/{step.payer}/statement")
                 self._judge(step.kind, await self._ask(self._line, request))
+            case Kind.PRY:
+                self._judge(step.kind, await self._ask(self._line, self._request("GET", "/books/audit")))
             case Kind.FLOOD:
                 request = self._transfer(b"", declared_bytes=FLOOD_BYTES)
                 self._judge(step.kind, await self._ask(self._line, request))
                 self._line.close()  # the bank still waits for the body
             case Kind.FORGET_KEY:
-                request = encode_request(self._address, "POST", "/transfers", step.body)
+                request = self._request("POST", "/transfers", step.body)
+                self._judge(step.kind, await self._ask(self._line, request))
+            case Kind.FORGET_TOKEN:
+                request = encode_request(self._address, "POST", "/transfers", step.body, key=self._key())
                 self._judge(step.kind, await self._ask(self._line, request))
             case Kind.REUSE:
                 key = self._key()
@@ -120,7 +135,7 @@ class Customer:
             case Kind.REVERSE:
                 if self._last_transfer is not None:
                     path = f"/transfers/{self._last_transfer}/reversal"
-                    request = encode_request(self._address, "POST", path, key=self._key())
+                    request = self._request("POST", path, key=self._key())
                     self._judge(step.kind, await self._deliver(request, step.delivery))
                     self._last_transfer = None
             case _:
@@ -186,8 +201,27 @@ class Customer:
             )
 
     def _transfer(self, body: bytes, *, key: str | None = None, declared_bytes: int | None = None) -> bytes:
+        return self._request("POST", "/transfers", body, key=key or self._key(), declared_bytes=declared_bytes)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        key: str | None = None,
+        content_type: str = "application/json",
+        declared_bytes: int | None = None,
+    ) -> bytes:
         return encode_request(
-            self._address, "POST", "/transfers", body, key=key or self._key(), declared_bytes=declared_bytes
+            self._address,
+            method,
+            path,
+            body,
+            token=self._token,
+            key=key,
+            content_type=content_type,
+            declared_bytes=declared_bytes,
         )
 
     def _key(self) -> str:
@@ -202,6 +236,7 @@ def _result(outcome: Reply | BaseException) -> Reply:
 
 async def play(
     address: Address,
+    callers: Callers,
     parties: Sequence[Party],
     plan: TrafficPlan,
     *,
@@ -211,6 +246,7 @@ async def play(
 
     Args:
         address: where the bank listens.
+        callers: those whom it knows.
         parties: accounts of customers.
         plan: how much.
         progress: told each second what there is so far.
@@ -225,15 +261,16 @@ async def play(
     started = clock()
     until = math.inf if plan.seconds is None else started + plan.seconds
 
-    def customer() -> Customer:
-        return Customer(address, customers, plan, tally, random.Random(chance.getrandbits(64)))  # noqa: S311
+    def customer(number: int) -> Customer:
+        rng = random.Random(chance.getrandbits(64))  # noqa: S311 - hides nothing
+        return Customer(address, callers.teller(number), customers, plan, tally, rng)
 
     async with _each_second(lambda: progress and progress(tally.report(clock() - started))):
         async with asyncio.TaskGroup() as group:
-            for _ in range(plan.connections):
-                group.create_task(customer().play(until))
+            for number in range(plan.connections):
+                group.create_task(customer(number).play(until))
             if plan.file_transactions and plan.seconds is not None:
-                group.create_task(customer().send_file(plan.seconds / 2))
+                group.create_task(customer(0).send_file(plan.seconds / 2))
         seconds = clock() - started
     return tally.report(seconds)
 
@@ -253,11 +290,14 @@ async def _each_second(tell: Callable[[], object]) -> AsyncGenerator[None]:
         await asyncio.wait({task})
 
 
-async def find_parties(address: Address, wanted: int = 1_000, *, connections: int = 16) -> list[Party]:
+async def find_parties(
+    address: Address, callers: Callers, wanted: int = 1_000, *, connections: int = 16
+) -> list[Party]:
     """Look up accounts of customers, spread over all that there are.
 
     Args:
         address: where the bank listens.
+        callers: those whom it knows.
         wanted: how many; a few less come, because treasuries are left out.
         connections: how many look-ups are under way at once.
 
@@ -266,27 +306,33 @@ async def find_parties(address: Address, wanted: int = 1_000, *, connections: in
         BadReply: it answers strangely.
     """
     line = Line(address)
-    books, _ = await ask(line, encode_request(address, "GET", "/books"), patience_seconds=30)
+    books, _ = await ask(line, encode_request(address, "GET", "/live"), patience_seconds=30)
     line.close()
     accounts = sum(currency["accounts"] for currency in books.json()["currencies"])
     # By chance, because with a stride all could be of one currency; and the same ones each time.
     numbers = iter(random.Random(0).sample(range(1, accounts + 1), min(wanted, accounts)))  # noqa: S311
     found: list[Party] = []
-    async with asyncio.TaskGroup() as group:
-        for _ in range(connections):
-            group.create_task(_look_up(address, numbers, found))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(connections):
+                group.create_task(_look_up(address, callers.teller(number), numbers, found))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # each look-up that fails has the same to tell
     return sorted(found, key=lambda party: party.id)
 
 
-async def _look_up(address: Address, numbers: Iterator[int], found: list[Party]) -> None:
+async def _look_up(address: Address, token: str, numbers: Iterator[int], found: list[Party]) -> None:
     line = Line(address)
     try:
         for number in numbers:
-            reply, _ = await ask(line, encode_request(address, "GET", f"/accounts/{number}"), patience_seconds=30)
+            request = encode_request(address, "GET", f"/accounts/{number}", token=token)
+            reply, _ = await ask(line, request, patience_seconds=30)
             if reply.status == 200:
                 account = reply.json()
                 if account["floor"] == 0 and is_currency(account["currency"]):  # the treasury is no customer
                     found.append(Party(account["id"], account["iban"], account["currency"]))
+            elif reply.status != 404:
+                raise BadReply(f"account {number} was answered with {reply.status} {reply.problem}")
     finally:
         line.close()
 
@@ -304,12 +350,12 @@ def main() -> int:
     plan = TrafficPlan(connections=arguments.connections, seconds=arguments.seconds, seed=arguments.seed)
 
     async def run() -> TrafficReport:
-        address = Address.of(arguments.address)
-        return await play(address, await find_parties(address, arguments.parties), plan)
+        address, callers = Address.of(arguments.address), issue_tokens(load_settings(FOLDER))
+        return await play(address, callers, await find_parties(address, callers, arguments.parties), plan)
 
     try:
         report = asyncio.run(run())
-    except (GaveUp, BadReply, ValueError) as error:
+    except (WorkhorseError, GaveUp, BadReply, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     for name in report.__slots__:

@@ -105,6 +105,7 @@ def encode_request(
     path: str,
     body: bytes | None = None,
     *,
+    token: str | None = None,
     key: str | None = None,
     content_type: str = "application/json",
     declared_bytes: int | None = None,
@@ -116,12 +117,15 @@ def encode_request(
         method: the method.
         path: path and query.
         body: the content; None for a request without.
+        token: proves who sends it; None for nobody.
         key: the Idempotency-Key; None for a request without.
         content_type: of the body.
         declared_bytes: announce a body of this length instead of sending `body`, and wait for leave to send it
             (`Expect: 100-continue`, RFC 9110, section 10.1.1).
     """
     lines = [f"{method} {path} HTTP/1.1", f"host: {address.host}:{address.port}", "accept: application/json"]
+    if token is not None:
+        lines.append(f"authorization: Bearer {token}")
     if key is not None:
         lines.append(f"idempotency-key: {key}")
     if declared_bytes is not None:

@@ -57,6 +57,10 @@ class Kind(Enum):
     """A transfer with a negative amount and no creditor."""
     FORGET_KEY = auto()
     """A transfer without a key."""
+    FORGET_TOKEN = auto()
+    """A transfer by nobody."""
+    PRY = auto()
+    """A look into the books, which are no teller's business."""
     FLOOD = auto()
     """A body that is too large."""
 
@@ -74,7 +78,7 @@ class Delivery(Enum):
 
 KINDS: Final[Mapping[Kind, int]] = MappingProxyType(
     {
-        Kind.PAY: 880,
+        Kind.PAY: 872,
         Kind.READ: 20,
         Kind.REVERSE: 10,
         Kind.OVERDRAW: 25,
@@ -85,6 +89,8 @@ KINDS: Final[Mapping[Kind, int]] = MappingProxyType(
         Kind.BABBLE: 6,
         Kind.OMIT: 8,
         Kind.FORGET_KEY: 8,
+        Kind.FORGET_TOKEN: 4,
+        Kind.PRY: 4,
         Kind.FLOOD: 8,
     }
 )
@@ -108,6 +114,8 @@ EXPECTED: Final[Mapping[Kind, frozenset[tuple[int, str]]]] = MappingProxyType(
         Kind.BABBLE: frozenset({(422, "urn:workhorse:problem:invalid-request")}),
         Kind.OMIT: frozenset({(422, "urn:workhorse:problem:invalid-request")}),
         Kind.FORGET_KEY: frozenset({(400, "urn:workhorse:problem:idempotency-key-missing")}),
+        Kind.FORGET_TOKEN: frozenset({(401, "urn:workhorse:problem:not-authenticated")}),
+        Kind.PRY: frozenset({(403, "urn:workhorse:problem:not-allowed")}),
         Kind.FLOOD: frozenset({(413, "urn:workhorse:problem:body-too-large")}),
     }
 )
@@ -186,7 +194,7 @@ class Customers:
     def _body(self, kind: Kind, debtor: Party, rng: random.Random) -> bytes:
         group = self._by_currency[debtor.currency]
         match kind:
-            case Kind.READ | Kind.REVERSE | Kind.FLOOD:
+            case Kind.READ | Kind.REVERSE | Kind.PRY | Kind.FLOOD:
                 return b""
             case Kind.BABBLE:
                 return b'{"debtor": 1, "creditor"'

@@ -163,6 +163,7 @@ async function tick() {
   setTimeout(tick, 1000);
 }
 
+say("origin", window.location.origin);
 window.addEventListener("resize", draw);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 tick();
