@@ -1,8 +1,9 @@
-"""Makes the benchmarks' own environment, benchmarks/.venv, and brings it up to date.
+"""Makes environments beside the project's own, such as benchmarks/.venv, and brings them up to date.
 
-The peers are libraries that Workhorse itself does not need, so they stay out of its environment. What is installed is
-locked by hash in requirements.txt, and Workhorse itself, editable, so that what is timed is what is in src/. A note of
-what was installed is left at the end: the second run reads it and does nothing, a run that was cut off leaves none.
+The peers of the benchmarks, the fuzzer and the tools of the attacks are libraries that Workhorse itself does not need,
+so they stay out of its environment. What is installed is locked by hash in a requirements.txt; for the benchmarks also
+Workhorse itself, editable, so that what is timed is what is in src/. A note of what was installed is left at the end:
+the second run reads it and does nothing, a run that was cut off leaves none.
 
     python benchmarks/environment.py
 
@@ -13,6 +14,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,7 @@ __all__ = ["fingerprint", "main", "make", "python_of"]
 
 FOLDER: Final = Path(__file__).resolve().parent
 ROOT: Final = FOLDER.parent
+REQUIREMENTS: Final = FOLDER / "requirements.txt"
 INSTALL_SECONDS: Final = 600
 
 
@@ -28,37 +31,52 @@ def python_of(environment: Path) -> Path:
     return environment / "bin" / "python"
 
 
-def fingerprint() -> str:
-    """What the environment depends on, as a digest: a change of any of it makes the environment anew."""
-    digest = hashlib.sha256(f"{platform.python_version()} {ROOT}".encode())
-    for source in (FOLDER / "requirements.txt", ROOT / "pyproject.toml", Path(__file__)):
+def fingerprint(requirements: Path = REQUIREMENTS, *settings: str) -> str:
+    """What an environment depends on, as a digest: a change of any of it makes the environment anew."""
+    digest = hashlib.sha256(" ".join((platform.python_version(), str(ROOT), *settings)).encode())
+    for source in (requirements, ROOT / "pyproject.toml", Path(__file__)):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
-def make(environment: Path) -> bool:
+def make(
+    environment: Path,
+    *,
+    requirements: Path = REQUIREMENTS,
+    python: str = sys.executable,
+    workhorse: bool = True,
+    path: Sequence[str] = (str(ROOT),),
+) -> bool:
     """Bring `environment` up to date. Returns whether anything had to be done.
+
+    Args:
+        environment: its folder.
+        requirements: what it holds, locked by hash.
+        python: its interpreter, or what `uv` should look for, such as `>=3.12`; it never downloads one.
+        workhorse: whether it holds Workhorse itself, for which the requirements must name all that builds it.
+        path: lines of a .pth file. By default, one by which the benchmarks import each other as `benchmarks.…`, from
+            whichever folder they are started.
 
     Raises:
         FileNotFoundError: there is no `uv` beside this python.
         subprocess.CalledProcessError: `uv` failed; it has said why.
         subprocess.TimeoutExpired: it took longer than ten minutes.
     """
-    note, wanted = environment / ".ready", fingerprint()
+    note, wanted = environment / ".ready", fingerprint(requirements, python, *path)
     if note.is_file() and note.read_text(encoding="utf-8") == wanted and python_of(environment).exists():
         return False
     uv = Path(sys.executable).parent / "uv"
     if not uv.exists():
-        raise FileNotFoundError(f"{uv} is not there: run this with the project's python, as `make bench-bank` does")
-    python = str(python_of(environment))
+        raise FileNotFoundError(f"{uv} is not there: run this with the project's python, as `make` does")
+    inside = str(python_of(environment))
     # Compiled now, so that the first start of a server is timed like the next ones.
-    install = ("pip", "install", "--quiet", "--compile-bytecode", "--python", python)
-    _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(environment))
-    _run(uv, *install, "--require-hashes", "--requirements", str(FOLDER / "requirements.txt"))
-    _run(uv, *install, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-    # The benchmarks import each other as `benchmarks.…`, from whichever folder they are started.
+    install = ("pip", "install", "--quiet", "--compile-bytecode", "--python", inside)
+    _run(uv, "venv", "--quiet", "--clear", "--no-python-downloads", "--python", python, str(environment))
+    _run(uv, *install, "--require-hashes", "--requirements", str(requirements))
+    if workhorse:
+        _run(uv, *install, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     for packages in environment.glob("lib/python*/site-packages"):
-        (packages / "benchmarks.pth").write_text(f"{ROOT}\n", encoding="utf-8")
+        (packages / "benchmarks.pth").write_text("".join(f"{line}\n" for line in path), encoding="utf-8")
     note.write_text(wanted, encoding="utf-8")
     return True
 

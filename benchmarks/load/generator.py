@@ -1,8 +1,8 @@
 """The load generator's process: `python -m benchmarks.load.generator`, spoken to as `messages` says.
 
 Each connection sends a transfer, waits for its reply, notes how long it took, and sends the next one. Accounts are
-chosen uniformly within a currency and every key is new. When the time is up each connection waits for its last reply,
-so that what was acknowledged is known exactly.
+chosen uniformly within a currency, callers take turns, and every key is new. When the time is up each connection waits
+for its last reply, so that what was acknowledged is known exactly.
 """
 
 import asyncio
@@ -31,15 +31,16 @@ CREATED: Final = 201
 
 
 def prepare_moulds(plan: LoadPlan, chance: random.Random, count: int = MOULDS) -> list[Mould]:
-    """Prepare transfers between different accounts of one currency."""
+    """Prepare transfers between different accounts of one currency, each sent by the next caller."""
     moulds: list[Mould] = []
-    for _ in range(count):
+    for number in range(count):
         accounts = chance.choice(plan.accounts)
         debtor = chance.randrange(accounts.count)
         creditor = debtor + chance.randrange(1, accounts.count)
         moulds.append(
             make_mould(
                 host=f"{plan.host}:{plan.port}",
+                token=plan.tokens[number % len(plan.tokens)] if plan.tokens else "",
                 debtor=accounts.account(debtor),
                 creditor=accounts.account(creditor),
                 currency=accounts.currency,

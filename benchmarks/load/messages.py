@@ -37,6 +37,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     warmup_seconds: float
     seconds: float
     accounts: tuple[AccountRange, ...]
+    tokens: tuple[str, ...] = ()
+    """Of the callers, who take turns; none: nobody says who calls."""
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):

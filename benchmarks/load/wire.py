@@ -67,13 +67,17 @@ class Mould:
         return self.head + key + self.middle + key + self.tail
 
 
-def make_mould(*, host: str, debtor: int, creditor: int, currency: str, amount: int) -> Mould:
-    """Prepare the transfer of `amount` minor units. Keys are 32 characters long, as a UUID's hex digits are."""
+def make_mould(*, host: str, token: str = "", debtor: int, creditor: int, currency: str, amount: int) -> Mould:
+    """Prepare the transfer of `amount` minor units, sent by whom `token` names; empty: by nobody.
+
+    Keys are 32 characters long, as a UUID's hex digits are.
+    """
     order = (
         f'{{"debtor":{debtor},"creditor":{creditor},"currency":"{currency}","amount":{amount},"reference":"'.encode()
     )
     tail = b'"}'
-    head = f"POST /transfers HTTP/1.1\r\nhost: {host}\r\naccept: application/json\r\nidempotency-key: "
+    sender = f"authorization: Bearer {token}\r\n" if token else ""
+    head = f"POST /transfers HTTP/1.1\r\nhost: {host}\r\naccept: application/json\r\n{sender}idempotency-key: "
     length = len(order) + KEY_CHARACTERS + len(tail)
     middle = f"\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n".encode() + order
     return Mould(head.encode(), middle, tail)

@@ -1,6 +1,7 @@
 """The benchmarks' own environment."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -40,5 +41,5 @@ def test_the_versions_are_those_of_the_development_environment() -> None:
 def test_an_environment_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").touch()
-    (tmp_path / ".ready").write_text(fingerprint())
+    (tmp_path / ".ready").write_text(fingerprint(FOLDER / "requirements.txt", sys.executable, str(ROOT)))
     assert make(tmp_path) is False

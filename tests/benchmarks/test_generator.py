@@ -107,3 +107,12 @@ def test_transfers_are_between_different_accounts_of_one_currency() -> None:
         assert {order["debtor"], order["creditor"]} <= accounts[order["currency"]]
         debtors.add(order["debtor"])
     assert debtors == accounts["EUR"] | accounts["GBP"]
+
+
+def test_callers_take_turns() -> None:
+    plan = LoadPlan(
+        host="127.0.0.1", port=80, connections=1, warmup_seconds=0, seconds=1, accounts=(EUROS,), tokens=("a", "b", "c")
+    )
+    moulds = prepare_moulds(plan, random.Random(1), 6)  # noqa: S311 - the same ones each time
+    senders = [mould.head.partition(b"authorization: Bearer ")[2].partition(b"\r\n")[0] for mould in moulds]
+    assert senders == [b"a", b"b", b"c", b"a", b"b", b"c"]

@@ -52,18 +52,24 @@ def test_a_reply_that_is_not_understood_is_refused(received: bytes, reason: str)
 
 
 @given(
+    token=st.sampled_from(["", "a.b.c"]),
     debtor=st.integers(min_value=1, max_value=2**63),
     creditor=st.integers(min_value=1, max_value=2**63),
     amount=st.integers(min_value=1, max_value=2**53),
 )
-def test_a_poured_request_is_whole_and_carries_its_key_twice(debtor: int, creditor: int, amount: int) -> None:
+def test_a_poured_request_is_whole_and_carries_its_key_twice(
+    token: str, debtor: int, creditor: int, amount: int
+) -> None:
     key = "0123456789abcdef" * 2
-    mould = make_mould(host="127.0.0.1:80", debtor=debtor, creditor=creditor, currency="EUR", amount=amount)
+    mould = make_mould(
+        host="127.0.0.1:80", token=token, debtor=debtor, creditor=creditor, currency="EUR", amount=amount
+    )
     head, _, body = mould.pour(key.encode()).partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     assert first == "POST /transfers HTTP/1.1"
     assert headers["idempotency-key"] == key
+    assert headers.get("authorization") == (f"Bearer {token}" if token else None)
     assert int(headers["content-length"]) == len(body)
     assert json.loads(body) == {
         "debtor": debtor,
