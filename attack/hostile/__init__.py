@@ -1,0 +1,1 @@
+"""Attacks by our own hostile client, a file for each kind."""

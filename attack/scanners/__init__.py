@@ -1,0 +1,1 @@
+"""Other people's tools: how each is run, and what its words mean."""

@@ -1,0 +1,1 @@
+"""The harnesses, a file for each part of the package."""
