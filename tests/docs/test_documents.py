@@ -157,7 +157,7 @@ def test_every_setting_is_in_the_reference_with_its_default() -> None:
 
 
 def shown(value: object) -> str:
-    if value is None or value == ():
+    if value is None or value in ((), ""):
         return "none"
     if isinstance(value, tuple):
         return "`" + ", ".join(value) + "`"
