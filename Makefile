@@ -7,8 +7,10 @@ VENV    ?= .venv-$(VERSION)
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 JOBS    ?= 2
+SECONDS ?= 600
 
-.PHONY: help demo test fast lint format crash bench-bank bench-start lock clean
+.PHONY: help demo test fast lint format crash wheel test-compiled browser fuzz attack \
+        bench-bank bench-start bench-guard bench-connections lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +49,34 @@ format: $(READY) ## Format the code.
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+browser: $(READY) ## Attack the guard, and look at the API's documents, in a real Chromium (which must be installed).
+	@$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
+
+fuzz: $(READY) ## Fuzz every parser that reads what a stranger sends, for SECONDS together (600).
+	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
+attack: $(READY) ## Attack the bank with other people's tools and our own (takes ten minutes).
+	@$(BIN)/python -m attack $(ARGS)
+
+bench-connections: $(READY) ## Time a client beside 10,000 idle and 1,000 slow ones.
+	@$(BIN)/python benchmarks/environment.py
+	@cd benchmarks && .venv/bin/python -m connections $(ARGS)
+
+wheel: $(READY) ## Build the wheels: one of plain Python, and one compiled for this Python (needs a C compiler).
+	@rm -rf build dist
+	@$(BIN)/python -m pip wheel . --quiet --no-deps --no-build-isolation -w dist
+	@rm -rf build
+	@WORKHORSE_COMPILE=1 $(BIN)/python -m pip wheel . --quiet --no-deps --no-build-isolation -w dist
+	@rm -rf build; ls dist
+
+test-compiled: wheel ## Run the guard's tests on the compiled wheel.
+	@mkdir -p build/compiled && $(BIN)/python -m zipfile -e dist/*-cp*.whl build/compiled
+	@PYTHONPATH=build/compiled WORKHORSE_TESTED_BUILD=compiled $(BIN)/python -m pytest -q -n $(JOBS) tests/guard tests/test_policy.py tests/telemetry/test_trace.py tests/service -m "not slow" $(ARGS)
+
+bench-guard: $(READY) ## Count what the guard costs beside the libraries that it replaces.
+	@$(BIN)/python benchmarks/environment.py
+	@cd benchmarks && .venv/bin/python -m guard $(ARGS)
+
 bench-bank: $(READY) ## Time the bank beside plain FastAPI + SQLAlchemy and bare pgbench.
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m bank $(ARGS)
@@ -57,7 +87,7 @@ bench-start: $(READY) ## Time the import, and the way to the first reply.
 
 lock: $(READY) ## Renew the locked requirements (all hashed, no registry named).
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --extra embedded --extra uvicorn --extra hypercorn --extra reload requirements/dev.in -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --extra embedded --extra uvicorn --extra hypercorn --extra reload --extra redis --extra identity --extra docs --extra oidc-login requirements/dev.in -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade benchmarks/requirements.in -o benchmarks/requirements.txt
 
 clean: ## Stop the embedded servers, and remove environments and caches (the embedded servers' data stays).
