@@ -189,3 +189,16 @@ def test_any_repetition_costs_a_bounded_time(unit: str) -> None:
 def test_what_was_not_looked_at_is_cut() -> None:
     text = "x " * 8192 + "password=hunter2"
     assert redact_text(text).endswith("... (16 more characters)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'token: "api_key": "Tr0ub4dor3"',
+        "token: token: Tr0ub4dor3",
+        "password= secret: 'Tr0ub4dor3 and more'",
+        "api_key=token= Tr0ub4dor3",
+    ],
+)
+def test_a_name_that_stands_before_another_name_hides_no_secret(text: str) -> None:
+    assert "Tr0ub4dor3" not in redact_text(text)

@@ -48,11 +48,13 @@ QUOTED: Final = r"(b?\")(?:[^\"\\]|\\.?)*+(\"?)|(b?')(?:[^'\\]|\\.?)*+('?)"
 """A quoted value, to its end even where a quote is escaped or the text is cut: group 2 to 5 are the quotes, kept."""
 
 HEADER: Final = re.compile(rf"((?:authorization|cookie){SEPARATOR})(?:{QUOTED}|[^\r\n]++)", re.IGNORECASE | re.DOTALL)
-# What follows a quoted value that is a name itself, as where `token: ` stands before a printed mapping.
-NAMED_VALUE: Final = r"(?:\s{0,4}[=:]\s{0,4}(?:\"(?:[^\"\\]|\\.?)*+\"?|'(?:[^'\\]|\\.?)*+'?|[^\s,;&]++))?+"
+WORD: Final = r"(?:\"(?:[^\"\\]|\\.?)*+\"?|'(?:[^'\\]|\\.?)*+'?|[^\s,;&]++)"
+# What was taken for a value may be a name itself, as where `token: ` stands before a printed mapping: then what follows
+# it is the value.
+NAMED_VALUE: Final = rf"(?:\s{{0,4}}[=:]\s{{0,4}}{WORD}|(?<=[=:])\s{{1,4}}{WORD})*+"
 PAIR: Final = re.compile(
     rf"((?:{NAME}[\w-]{{0,32}}|(?<![a-z])(?:pass|sig|session[-_]?id)){SEPARATOR})"
-    rf"(?:(?:{QUOTED}){NAMED_VALUE}|[^\s,;&]++)",
+    rf"(?:(?:{QUOTED}){NAMED_VALUE}|[^\s,;&]++{NAMED_VALUE})",
     re.IGNORECASE | re.DOTALL,
 )
 BEARER: Final = re.compile(r"(\bbearer\s{1,4})[A-Za-z0-9._~+/=-]{16,}+", re.IGNORECASE)
