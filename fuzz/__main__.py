@@ -29,13 +29,15 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 STORE: Final = ROOT / ".fuzz"
 TOTAL_SECONDS: Final = 600
 LEAST_SECONDS: Final = 5
+START_SECONDS: Final = 3
+"""What the start of a worker takes from its share."""
 CANARY_SECONDS: Final = 30
 SHOWN_CHARACTERS: Final = 1500
 
 
 async def run(python: Path, harnesses: Sequence[Harness], *, seconds: int, jobs: int) -> list[Outcome]:
     """Fuzz them all within `seconds`, `jobs` at a time."""
-    each = max(LEAST_SECONDS, seconds * jobs // len(harnesses))
+    each = max(LEAST_SECONDS, seconds * jobs // len(harnesses) - START_SECONDS)
     places = asyncio.Semaphore(jobs)
 
     async def one(harness: Harness) -> Outcome:
