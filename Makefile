@@ -53,10 +53,10 @@ browser: $(READY) ## Attack the guard, and look at the API's documents, in a rea
 	@$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
 
 fuzz: $(READY) ## Fuzz every parser that reads what a stranger sends, for SECONDS together (600).
-	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+	@PYTHONPATH=examples/bank $(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
 
 attack: $(READY) ## Attack the bank with other people's tools and our own (takes ten minutes).
-	@$(BIN)/python -m attack $(ARGS)
+	@PYTHONPATH=examples/bank $(BIN)/python -m attack $(ARGS)
 
 bench-connections: $(READY) ## Time a client beside 10,000 idle and 1,000 slow ones.
 	@$(BIN)/python benchmarks/environment.py
@@ -89,7 +89,9 @@ lock: $(READY) ## Renew the locked requirements (all hashed, no registry named).
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --extra embedded --extra uvicorn --extra hypercorn --extra reload --extra redis --extra identity --extra docs --extra oidc-login requirements/dev.in -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade benchmarks/requirements.in -o benchmarks/requirements.txt
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade fuzz/requirements.in -o fuzz/requirements.txt
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.12 --upgrade attack/requirements.in -o attack/requirements.txt
 
 clean: ## Stop the embedded servers, and remove environments and caches (the embedded servers' data stays).
 	@if [ -x $(BIN)/workhorse ]; then $(BIN)/workhorse services stop || true; fi
-	@rm -rf .venv-* benchmarks/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv-* benchmarks/.venv fuzz/.venv attack/.venv .fuzz attack/report.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

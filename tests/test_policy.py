@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -5,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workhorse.errors import SettingsError
+from workhorse.guard.checks.host import compile_host
 from workhorse.policy import Policy, PolicyTable
+from workhorse.rate import Rate
 
 TABLE = PolicyTable(
     [
@@ -106,3 +109,18 @@ def test_a_template_matches_its_own_instances_and_nothing_longer(template: list[
     assert table.find("GET", instance) is not None
     assert table.find("GET", instance + "/more") is None
     assert table.find("POST", instance) is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Policy("GET /a\n"),
+        lambda: Policy("GET /a", scope="a\n"),
+        lambda: Policy("GET /a", content_types=["text/plain\n"]),
+        lambda: Rate("5/minute\n"),
+        lambda: compile_host(allowed=["a.example\n"]),
+    ],
+)
+def test_a_line_end_is_no_end(make: Callable[[], object]) -> None:
+    with pytest.raises(SettingsError):
+        make()

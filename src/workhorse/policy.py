@@ -25,14 +25,14 @@ Idempotent: TypeAlias = Literal[False, True, "required"]
 Priority: TypeAlias = Literal["critical", "high", "normal", "low"]
 """What is served first when not all can be: `low` is shed first, `critical` last."""
 
-_PATTERN: Final = re.compile(r"^(?P<method>[A-Z]+|\*) (?P<path>/\S*)$")
-_PARAMETER: Final = re.compile(r"^\{[A-Za-z_]\w*(:[a-z]+)?\}$")
-_REST: Final = re.compile(r"^\{[A-Za-z_]\w*:path\}$")
+_PATTERN: Final = re.compile(r"^(?P<method>[A-Z]+|\*) (?P<path>/\S*)\Z")
+_PARAMETER: Final = re.compile(r"^\{[A-Za-z_]\w*(:[a-z]+)?\}\Z")
+_REST: Final = re.compile(r"^\{[A-Za-z_]\w*:path\}\Z")
 # RFC 6749, section 3.3: printable ASCII but for quote, backslash and blank.
-_SCOPE: Final = re.compile(r"^[\x21\x23-\x5b\x5d-\x7e]{1,200}$")
+_SCOPE: Final = re.compile(r"^[\x21\x23-\x5b\x5d-\x7e]{1,200}\Z")
 # Each costs a counter per request.
 MAX_RATES: Final = 4
-_MEDIA_TYPE: Final = re.compile(r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+*-]+$")
+_MEDIA_TYPE: Final = re.compile(r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+*-]+\Z")
 
 
 @dataclass(frozen=True, slots=True)

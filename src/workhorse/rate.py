@@ -28,7 +28,7 @@ StoreAway: TypeAlias = Literal["refuse", "admit"]
 MAX_FILL_US: Final = 100 * 366 * 86_400 * 1_000_000
 SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 _RATE: Final = re.compile(
-    r"^(?P<limit>[1-9][0-9]{0,8})/(?:(?P<count>[1-9][0-9]{0,4}) ?)?(?P<unit>second|minute|hour|day)s?$"
+    r"^(?P<limit>[1-9][0-9]{0,8})/(?:(?P<count>[1-9][0-9]{0,4}) ?)?(?P<unit>second|minute|hour|day)s?\Z"
 )
 
 

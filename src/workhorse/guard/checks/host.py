@@ -16,7 +16,7 @@ LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 
 # A reg-name or an IP literal as Host carries it (RFC 9110, section 7.2), in lower case, without a port.
 _HOST: Final = re.compile(
-    r"^(\*\.)?([a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$|^\[[0-9a-f:.]+\]$"
+    r"^(\*\.)?([a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\Z|^\[[0-9a-f:.]+\]\Z"
 )
 # As it comes in, without its port and in lower case. What else ends like a listed suffix, such as
 # `evil.example/.example.com`, is another host once it stands in a link.
