@@ -26,6 +26,7 @@ from workhorse.identity.certificate import (
 from workhorse.identity.claims import ClaimNames, Rules, binding_of, check_claims, check_header, principal_of
 from workhorse.identity.discovery import IssuerAway, IssuerWrong, check_url, read_metadata
 from workhorse.identity.jws import Header, b64url_decode, b64url_encode, read_token
+from workhorse.identity.key_text import KeyText, checksum
 from workhorse.identity.keys import ALGORITHMS, Key, MalformedKeySet, read_key_set
 from workhorse.identity.reason import Reason, Refused
 from workhorse.identity.scheme import bearer_challenge
@@ -61,6 +62,9 @@ TOKEN: Final = jwt.encode(CLAIMS, SIGNER, algorithm="EdDSA", headers={"kid": "k1
 GOOD: Final = re.compile(rb"(?i:bearer) +" + re.escape(TOKEN))
 NOT_UTF8: Final = b"Bearer " + b64url_encode(b'{"k\xccd": 1, "alg": "EdDSA"}') + b".e30.AA"
 """In a member that nobody reads, which some readers do not look at."""
+KEYS: Final = KeyText()
+_KEY_BODY: Final = b"wh_" + b"4mT9kQ2xBv7a" + b"_" + b"0Yt" * 14 + b"Z"
+API_KEY: Final = _KEY_BODY + checksum(_KEY_BODY).encode()
 RULES: Final = Rules(issuer=ISSUER, audiences=frozenset({AUDIENCE}), clock_skew=30, max_lifetime=3600)
 NAMES: Final = ClaimNames(tenant="org.id")
 METADATA: Final = json.dumps({"issuer": ISSUER, "jwks_uri": ISSUER + "/keys"}).encode()
@@ -211,6 +215,20 @@ def fuzz_certificate(data: bytes) -> None:
             require(_certificate_in(form, front + value) == found, "the client's own word counts", front, value)
 
 
+def fuzz_api_key(data: bytes) -> None:
+    """A key has one spelling, and no key is left when up to four bytes before the checksum are changed."""
+    prefix = KEYS.prefix_of(data)
+    if prefix is not None:
+        require(re.fullmatch(rb"wh_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}", data), "a key of another form", data)
+        require(data.startswith(prefix.encode()) and len(prefix) == 15, "another public part", data, prefix)
+        require(checksum(data[:-6]).encode() == data[-6:], "a key whose checksum is wrong", data)
+    split = Splitter(data)
+    at, change = split.number(len(_KEY_BODY) - 3), split.rest()[:4]
+    changed = API_KEY[:at] + change + API_KEY[at + len(change) :]
+    good = KEYS.prefix_of(changed) is not None
+    require(good == (changed == API_KEY), "a changed key is a key", changed)
+
+
 def fuzz_challenge(data: bytes) -> None:
     """A challenge stands in one header, whatever the scopes are called."""
     scopes = data.decode("utf-8", "replace").split(",")
@@ -306,5 +324,6 @@ HARNESSES: Final = (
             b"\x02" + base64.b64encode(DER),
         ),
     ),
+    Harness(name="credentials.api_key", run=fuzz_api_key, seeds=(API_KEY, b"\x05A", b"\x40ABCD"), max_bytes=128),
     Harness(name="credentials.challenge", run=fuzz_challenge, seeds=(b"a:b,c", b'x"y,\\', b"")),
 )

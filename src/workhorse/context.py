@@ -19,7 +19,7 @@ __all__ = ["CURRENT", "RequestContext", "current_request"]
 class RequestContext:
     """One request, as far as others than the guard need it."""
 
-    __slots__ = ("_nonce", "client", "deadline", "principal", "request_id", "settling", "trace_id")
+    __slots__ = ("_nonce", "client", "deadline", "principal", "request_id", "set_cookies", "settling", "trace_id")
 
     def __init__(self) -> None:
         self.client = ""
@@ -28,6 +28,8 @@ class RequestContext:
         """When the reply must have begun, on the clock of `time.monotonic`; 0: there is no such time."""
         self.principal: Principal = ANONYMOUS
         self.request_id = b""
+        self.set_cookies: list[bytes] = []
+        """Values of Set-Cookie that the guard adds to the reply. Add to it before the reply begins."""
         self.trace_id = b""
         self.settling = False
         """Whether the request is past the point where it may be ended: its transaction commits."""

@@ -130,13 +130,15 @@ class Exchange(RequestContext):
                 self._plan.headers,
                 message.get("headers", ()),
                 tls=self.tls,
-                private=self.private,
+                private=self.private or bool(self.set_cookies),
                 nonce=self._nonce,
                 status=self.status,
                 overridden=self.overridden,
             )
             if self.extra:
                 headers += self.extra
+            if self.set_cookies:
+                headers += [(b"set-cookie", value) for value in self.set_cookies]
             headers.append((b"x-request-id", self.request_id))
             return self._send({**message, "headers": headers})
         return self._send(message)

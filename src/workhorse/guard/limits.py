@@ -5,7 +5,6 @@ The counters are a store's (`contracts.CounterStore`); here is only what can be 
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from ipaddress import ip_address
 from typing import Final
 
 from workhorse.asgi import Headers
@@ -13,28 +12,13 @@ from workhorse.contracts import Grant
 from workhorse.guard.problems import TooManyRequests
 from workhorse.guard.routes import Limit
 from workhorse.guard.verdict import Refusal
+from workhorse.networks import network_of
 from workhorse.principal import ANONYMOUS, Principal
 from workhorse.rate import Per, Quota
 
-__all__ = ["check_grants", "limit_headers", "network_of", "quotas_of"]
+__all__ = ["check_grants", "limit_headers", "quotas_of"]
 
-# A network of this size is one customer's (RFC 6177): its 2**64 addresses must not be as many callers.
-IPV6_PREFIX: Final = 64
 MAX_KEY: Final = 120
-
-
-def network_of(client: str) -> str:
-    """The address as it is counted: an IPv4 address itself, an IPv6 address by its /64."""
-    if ":" not in client:
-        return client
-    try:
-        address = ip_address(client.partition("%")[0])
-    except ValueError:
-        return client
-    mapped = getattr(address, "ipv4_mapped", None)
-    if mapped is not None:
-        return str(mapped)
-    return f"{address.exploded[:19]}::/{IPV6_PREFIX}"
 
 
 def quotas_of(limits: Sequence[Limit], client: str, principal: Principal) -> list[Quota]:

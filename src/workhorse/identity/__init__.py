@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 from workhorse.errors import StartupError
 
 if TYPE_CHECKING:
+    from workhorse.identity.api_keys import ApiKeys
     from workhorse.identity.bearer import Bearer
     from workhorse.identity.certificate import CertificateFormat, Certificates, ClientCertificate
     from workhorse.identity.claims import ClaimNames
     from workhorse.identity.development import DevelopmentIssuer
+    from workhorse.identity.device_cookie import DeviceCookie
     from workhorse.identity.issuer import Issuer
+    from workhorse.identity.key_desk import KeyDesk, NewKey
+    from workhorse.identity.key_text import KeyText
     from workhorse.identity.mutual_tls import MutualTls
     from workhorse.identity.reason import Reason
     from workhorse.identity.scheme import (
@@ -28,8 +32,13 @@ if TYPE_CHECKING:
         NotAuthenticated,
         Scheme,
     )
+    from workhorse.identity.session import Session
+    from workhorse.identity.sessions import SessionChanged, Sessions
+    from workhorse.identity.throttle import Attempt, LoginThrottle, TooManyAttempts
 
 __all__ = [
+    "ApiKeys",
+    "Attempt",
     "Bearer",
     "CertificateFormat",
     "Certificates",
@@ -37,32 +46,52 @@ __all__ = [
     "ClientCertificate",
     "Credentials",
     "DevelopmentIssuer",
+    "DeviceCookie",
     "Identity",
     "Issuer",
     "IssuerUnavailable",
+    "KeyDesk",
+    "KeyText",
+    "LoginThrottle",
     "MutualTls",
+    "NewKey",
     "NotAllowed",
     "NotAuthenticated",
     "Reason",
     "Scheme",
+    "Session",
+    "SessionChanged",
+    "Sessions",
+    "TooManyAttempts",
 ]
 
 _HOMES: Final = {
+    "ApiKeys": "workhorse.identity.api_keys",
+    "Attempt": "workhorse.identity.throttle",
     "Bearer": "workhorse.identity.bearer",
     "CertificateFormat": "workhorse.identity.certificate",
     "Certificates": "workhorse.identity.certificate",
     "ClaimNames": "workhorse.identity.claims",
     "ClientCertificate": "workhorse.identity.certificate",
     "Credentials": "workhorse.identity.scheme",
+    "DeviceCookie": "workhorse.identity.device_cookie",
     "DevelopmentIssuer": "workhorse.identity.development",
     "Identity": "workhorse.identity.scheme",
     "Issuer": "workhorse.identity.issuer",
     "IssuerUnavailable": "workhorse.identity.scheme",
+    "KeyDesk": "workhorse.identity.key_desk",
+    "KeyText": "workhorse.identity.key_text",
+    "LoginThrottle": "workhorse.identity.throttle",
     "MutualTls": "workhorse.identity.mutual_tls",
+    "NewKey": "workhorse.identity.key_desk",
     "NotAllowed": "workhorse.identity.scheme",
     "NotAuthenticated": "workhorse.identity.scheme",
     "Reason": "workhorse.identity.reason",
     "Scheme": "workhorse.identity.scheme",
+    "Session": "workhorse.identity.session",
+    "SessionChanged": "workhorse.identity.sessions",
+    "Sessions": "workhorse.identity.sessions",
+    "TooManyAttempts": "workhorse.identity.throttle",
 }
 
 # Homes that need the extra `identity`, and what is in it.

@@ -1,0 +1,1 @@
+-- What is cached, and who holds what.
