@@ -46,7 +46,7 @@ def test_the_settings_choose_the_store(store: str, settings: Settings, servers: 
     async def main() -> None:
         service = a_service(chosen)
         async with running(service):
-            assert isinstance(service.rooms.counters, expected.get(store, PostgresCounters))
+            assert isinstance(service.rooms.stores.counters, expected.get(store, PostgresCounters))
 
     asyncio.run(main())
 
@@ -60,8 +60,8 @@ def test_a_limit_holds_over_two_services(with_cache: bool, settings: Settings, s
     async def main() -> list[int]:
         one, other = a_service(changed(settings, **more), rate), a_service(changed(settings, **more), rate)
         async with running(one), running(other):
-            assert isinstance(one.rooms.counters, LendingCounters)
-            assert one.rooms.counters.exactness is Exactness.SHARED
+            assert isinstance(one.rooms.stores.counters, LendingCounters)
+            assert one.rooms.stores.counters.exactness is Exactness.SHARED
             client = ("203.0.113.61", 1)
             return [(await call(service, "GET", "/limited", client=client)).status for service in [one, other] * 6]
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workhorse.identity.key_text import KeyText
 from workhorse.telemetry.redaction import MASK, is_secret_name, redact_mapping, redact_text, redact_url
 
 SECRET = "hunter2"
@@ -77,6 +78,11 @@ def test_what_looks_like_a_secret_in_text_is_masked(text: str) -> None:
     assert SECRET not in redacted
     assert MASK in redacted
     assert redact_text(redacted) == redacted, "what is masked already must stay as it is"
+
+
+def test_an_api_key_is_masked_and_its_public_part_kept() -> None:
+    key = KeyText("acme_live").new()
+    assert redact_text(f"looked up {key.text}, twice") == f"looked up {key.prefix}_***, twice"
 
 
 def test_what_has_the_shape_of_a_jwt_is_masked() -> None:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from workhorse.errors import SettingsError
 
-__all__ = ["DeviceCookie", "DeviceCookies"]
+__all__ = ["DeviceCookie", "DeviceCookies", "is_device_cookie"]
 
 COOKIE: Final = "__Host-device"
 MIN_KEY_BYTES: Final = 32
@@ -104,6 +104,11 @@ class DeviceCookies:
             return None
         left = int.from_bytes(raw[EXPIRES], "big") - now
         return raw[NONCE] if 0 < left <= self._lifetime + SKEW_SECONDS else None
+
+
+def is_device_cookie(set_cookie: bytes) -> bool:
+    """Whether this value of a Set-Cookie header is a device cookie's."""
+    return set_cookie.startswith(COOKIE.encode() + b"=")
 
 
 def _key_id(key: bytes) -> bytes:

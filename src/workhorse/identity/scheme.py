@@ -25,6 +25,7 @@ from workhorse.settings import Settings
 from workhorse.telemetry.log import Log
 
 __all__ = [
+    "Bindable",
     "Credentials",
     "Identity",
     "IssuerUnavailable",
@@ -104,6 +105,18 @@ class Surroundings:
     counters: CounterStore | None = None
 
 
+class Bindable(Protocol):
+    """What takes from a `Service` what it was not given in the code."""
+
+    def bind(self, surroundings: Surroundings) -> None:
+        """Take what is missing.
+
+        Raises:
+            SettingsError: it is not there either.
+        """
+        ...
+
+
 class Scheme(Protocol):
     """One way to prove who calls. Every `now` is in seconds since 1970."""
 
@@ -149,15 +162,21 @@ class Identity:
     reads the connection rather than the request, and says so by an attribute `of_connection` that is true, gives way
     to any other: `MutualTls` does.
 
+    Args:
+        schemes: the ways.
+        throttle: what slows down who guesses passwords (`LoginThrottle`), which takes its counters and keys from the
+            service as the schemes do.
+
     Raises:
         SettingsError: there is no scheme.
     """
 
-    def __init__(self, *schemes: Scheme) -> None:
+    def __init__(self, *schemes: Scheme, throttle: Bindable | None = None) -> None:
         if not schemes:
             raise SettingsError("Identity() has no way to prove who calls; give it one, such as Bearer(...)")
         self._schemes = tuple(scheme for scheme in schemes if not getattr(scheme, "of_connection", False))
         self._of_connection = tuple(scheme for scheme in schemes if scheme not in self._schemes)
+        self._throttle = throttle
         self._challenges: Final = tuple(scheme.challenge for scheme in schemes)
 
     def __repr__(self) -> str:
@@ -209,7 +228,7 @@ class Identity:
         Raises:
             SettingsError: what a scheme needs is not there.
         """
-        for scheme in (*self._schemes, *self._of_connection):
+        for scheme in (*self._schemes, *self._of_connection, self._throttle):
             bind = getattr(scheme, "bind", None)
             if bind is not None:
                 bind(surroundings)

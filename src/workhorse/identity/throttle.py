@@ -1,10 +1,13 @@
 """Slows down who guesses passwords, and lets the owner of the account in all the same.
 
-    attempt = await throttle.admit(name, client_address, request.cookies.get("__Host-device"))   # or 429
+    throttle = LoginThrottle()
+    service = Service(app, identity=Identity(Sessions(), throttle=throttle))
+
+    attempt = await throttle.admit(name, device_cookie=request.cookies.get("__Host-device"))     # or 429
     if not password_is_right(name, password):
         await attempt.failed()
         ...
-    cookie = await attempt.succeeded()                                   # Set-Cookie: cookie.header
+    await attempt.succeeded()                                            # the device is known from now on
 
 To lock an account after some failures lets anybody lock anybody out. So the devices from which an account has logged
 in before are told apart, by a signed cookie, from all others:
@@ -30,11 +33,14 @@ import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from secrets import token_bytes
 from typing import Final, NamedTuple
 
+from workhorse.context import CURRENT, current_request
 from workhorse.contracts import CounterStore, Grant
-from workhorse.errors import PROBLEM_PREFIX, Problem, SettingsError
-from workhorse.identity.device_cookie import DeviceCookie, DeviceCookies
+from workhorse.errors import PROBLEM_PREFIX, Problem, SettingsError, StartupError
+from workhorse.identity.device_cookie import DeviceCookie, DeviceCookies, is_device_cookie
+from workhorse.identity.scheme import Surroundings
 from workhorse.networks import network_of
 from workhorse.rate import Quota, Rate
 from workhorse.telemetry.log import Log
@@ -122,6 +128,8 @@ class Attempt:
     async def succeeded(self) -> DeviceCookie:
         """Note that the user has logged in, with all factors. Returns the cookie that makes the device a known one.
 
+        The reply of the request that is being served gets the cookie by itself.
+
         Makes the counters of this device full again, and those of failures in a row; not those that the account or the
         network shares with others, who would be given new attempts by it.
 
@@ -129,15 +137,22 @@ class Attempt:
             StoreUnavailable: the counters' store did not answer in time.
         """
         await self._room.counters.forget(self._keys)
-        return self._room.cookies.new(self._account, now=self._room.clock())
+        cookie = self._room.cookies.new(self._account, now=self._room.clock())
+        request = CURRENT.get(None)
+        if request is not None:
+            # A handler may run again, when its transaction lost to another: what it set before is replaced.
+            request.set_cookies[:] = [line for line in request.set_cookies if not is_device_cookie(line)]
+            request.set_cookies.append(cookie.header[1])
+        return cookie
 
 
 class LoginThrottle:
     """Admits attempts to log in.
 
     Args:
-        counters: where they are counted.
-        key: a secret of at least 32 random bytes, the same in all processes.
+        counters: where they are counted; by default where the service counts its rate limits.
+        key: a secret of at least 32 random bytes, the same in all processes. By default that of the settings
+            (`identity.login_keys`); without one each development process makes its own, and production does not start.
         old_keys: keys that cookies may still be signed with. When the key changes, the counters begin anew.
         device: the budget of one known device for one account.
         account: that of all other devices for one account.
@@ -155,9 +170,9 @@ class LoginThrottle:
 
     def __init__(
         self,
-        counters: CounterStore,
+        counters: CounterStore | None = None,
         *,
-        key: bytes,
+        key: bytes | None = None,
         old_keys: Sequence[bytes] = (),
         device: Rates = DEVICE_RATES,
         account: Rates = ACCOUNT_RATES,
@@ -168,9 +183,16 @@ class LoginThrottle:
         log: Log | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        cookies = DeviceCookies((key, *old_keys), lifetime_seconds=lifetime_seconds)
-        self._room = Room(counters, cookies, clock, log)
-        self._key = key
+        self._lifetime = lifetime_seconds
+        self._clock = clock
+        self._log = log
+        self._counters = counters
+        self._key = key if key is not None else b""
+        self._given: Room | None = None
+        if key is not None:
+            self._cookies = DeviceCookies((key, *old_keys), lifetime_seconds=lifetime_seconds)
+            if counters is not None:
+                self._given = Room(counters, self._cookies, clock, log)
         self._device = _budget("device", device)
         self._account = _budget("account", account)
         self._account_network = _budget("account_network", account_network)
@@ -178,16 +200,42 @@ class LoginThrottle:
         self._failures = _budget("failures", [failures])
 
     def __repr__(self) -> str:
-        return f"<LoginThrottle over {self._room.counters!r}>"
+        return f"<LoginThrottle over {self._counters!r}>"
 
-    async def admit(self, account: str, address: str, device_cookie: str | bytes | None = None) -> Attempt:
+    def bind(self, surroundings: Surroundings) -> None:
+        """Take from the service what is not named in the code: counters, keys and log.
+
+        Raises:
+            SettingsError: there is no key, and this is production; or a key is too short.
+        """
+        settings = surroundings.settings
+        self._counters = self._counters if self._counters is not None else surroundings.counters
+        self._log = self._log if self._log is not None else surroundings.log
+        if not self._key:
+            keys = [key.get_secret_value().encode() for key in settings.identity.login_keys]
+            if not keys and settings.production:
+                raise SettingsError(
+                    "LoginThrottle() has no key: set WORKHORSE_IDENTITY__LOGIN_KEYS to a secret such as"
+                    " `openssl rand -base64 48` prints, the same for all processes"
+                )
+            # Of this process alone: enough for a developer's machine, where a restart may forget which devices it knew.
+            keys = keys or [token_bytes(32)]
+            self._key = keys[0]
+            self._cookies = DeviceCookies(keys, lifetime_seconds=self._lifetime)
+        if self._counters is not None:
+            self._given = Room(self._counters, self._cookies, self._clock, self._log)
+
+    async def admit(
+        self, account: str, address: str | None = None, device_cookie: str | bytes | None = None
+    ) -> Attempt:
         """Let an attempt in, before the password is looked at.
 
         Args:
             account: what the user typed in, whether there is such an account or not. Letter case, surrounding space
                 and Unicode's several ways to write one character make no difference. Where the app takes several
                 names for one account, give the account's id where there is one: each name has a budget of its own.
-            address: the client's network address, as a trusted proxy says.
+            address: the client's network address, as a trusted proxy says; by default that of the request that is being
+                served.
             device_cookie: the value of the cookie `__Host-device`, as it came.
 
         Raises:
@@ -195,6 +243,7 @@ class LoginThrottle:
             StoreUnavailable: the counters' store did not answer in time. Nobody logs in then.
         """
         name = _name_of(account)
+        address = address if address is not None else current_request().client
         device = self._device_of(device_cookie, name)
         failures = self._failures.quotas(self._hash("account", name))
         if device is not None:
@@ -227,6 +276,15 @@ class LoginThrottle:
         own = self._device.quotas(device) if device is not None else []
         quotas = (*self._account.quotas(whose), *self._failures.quotas(whose), *own)
         await self._room.counters.forget([quota.key for quota in quotas])
+
+    @property
+    def _room(self) -> Room:
+        if self._given is None:
+            raise StartupError(
+                "LoginThrottle() has no counters or no key: give it to the service,"
+                " Service(app, identity=Identity(Sessions(), throttle=throttle)), or name both in the code"
+            )
+        return self._given
 
     def _device_of(self, cookie: str | bytes | None, name: bytes) -> str | None:
         device = self._room.cookies.device_of(cookie, name, now=self._room.clock())

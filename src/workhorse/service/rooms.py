@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from workhorse.contracts import CounterStore, Database, Query
+from workhorse.contracts import Database, Query
 from workhorse.errors import StartupError, WorkhorseError
 from workhorse.migrations import WORKHORSE, Migrations
-from workhorse.service.stores import open_counters
+from workhorse.service.stores import Stores, open_stores
 from workhorse.service.supervision import find_run_folder
 from workhorse.settings import Settings
 from workhorse.sql import load_queries
@@ -48,7 +48,7 @@ class Rooms:
     log: Log
     metrics: Registry
     database: Database
-    counters: CounterStore
+    stores: Stores
     urls: Urls
     run_folder: Path | None
 
@@ -138,8 +138,8 @@ async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> As
             raise
         stack.push_async_callback(database.close)
         await stack.enter_async_context(_purging(settings, database, log))
-        counters = await stack.enter_async_context(open_counters(settings, database, urls.cache, log))
-        yield Rooms(log=log, metrics=metrics, database=database, counters=counters, urls=urls, run_folder=run_folder)
+        stores = await stack.enter_async_context(open_stores(settings, database, urls.cache, log))
+        yield Rooms(log=log, metrics=metrics, database=database, stores=stores, urls=urls, run_folder=run_folder)
 
 
 async def _migrate(settings: Settings, urls: Urls, sets: Sequence[Migrations], log: Log) -> None:

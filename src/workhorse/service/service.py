@@ -179,7 +179,15 @@ class Service:
     def _compose(self, settings: Settings, rooms: Rooms) -> ASGIApp:
         self._check_policies()
         if self._identity is not None:
-            self._identity.bind(Surroundings(settings=settings, log=rooms.log, counters=rooms.counters))
+            self._identity.bind(
+                Surroundings(
+                    settings=settings,
+                    log=rooms.log,
+                    sessions=rooms.stores.sessions,
+                    api_keys=rooms.stores.api_keys,
+                    counters=rooms.stores.counters,
+                )
+            )
         parse_networks(settings.operations.metrics_networks)
         plan = compile_plan(settings.guard, self._policies, production=settings.production)
         unit = UnitLayer(
@@ -199,7 +207,7 @@ class Service:
             unit,
             plan,
             identity=self._identity,
-            counters=rooms.counters,
+            counters=rooms.stores.counters,
             log=rooms.log,
             access_lines=settings.log.access,
             metrics=rooms.metrics,

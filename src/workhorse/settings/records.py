@@ -272,8 +272,15 @@ class IdentitySettings(Record):
     clock_skew_seconds: float = Field(
         default=30, ge=0, le=300, description="How far the issuers' clocks may be from ours."
     )
+    session_store: Literal["auto", "cache", "database", "memory"] = Field(
+        default="auto", description="Where sessions are kept. auto: the cache if there is one, else the database."
+    )
+    login_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Secrets of `LoginThrottle`, of 32 characters or more. The first one signs, all are taken.",
+    )
 
-    @field_validator("issuers", "audience", mode="before")
+    @field_validator("issuers", "audience", "login_keys", mode="before")
     @classmethod
     def _commas(cls, value: object) -> object:
         return _split_commas(value)

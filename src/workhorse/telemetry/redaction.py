@@ -1,8 +1,8 @@
 """Secrets masked in what is about to be logged: URLs, free text, and mappings by the names of their keys.
 
 It is a net below the rule that secrets are not logged at all, so it masks too much rather than too little: whatever
-stands after a key that sounds secret, the password of any URL, bearer tokens, what has the shape of a JWT, and
-private keys in PEM. A secret with neither a name nor a shape cannot be known.
+stands after a key that sounds secret, the password of any URL, bearer tokens, what has the shape of a JWT or of
+an API key of ours, and private keys in PEM. A secret with neither a name nor a shape cannot be known.
 
 The cost is bounded: text beyond 16 KiB is cut (a part that was not looked at must not get out), a search for a few
 plain words lets most texts pass at once, and every regular expression is linear: it begins at a literal, and its
@@ -59,6 +59,8 @@ PAIR: Final = re.compile(
 )
 BEARER: Final = re.compile(r"(\bbearer\s{1,4})[A-Za-z0-9._~+/=-]{16,}+", re.IGNORECASE)
 JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]{16,}+(?:\.[A-Za-z0-9_-]*+){0,4}")
+# `brand_` 12 characters `_` 49 characters (see `identity.key_text`): the public part is kept, it says which key it was.
+API_KEY: Final = re.compile(r"((?<![0-9A-Za-z])[0-9A-Za-z]{12}_)[0-9A-Za-z]{49}(?![0-9A-Za-z])")
 PEM: Final = re.compile(
     r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----).*?"
     r"(?:(-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)|\Z)",
@@ -79,6 +81,8 @@ def redact_text(text: str) -> str:
     """Mask what looks like a secret; cut what is beyond 16 KiB."""
     if len(text) > MAX_CHARACTERS:
         text = f"{text[:MAX_CHARACTERS]}... ({len(text) - MAX_CHARACTERS} more characters)"
+    if "_" in text:
+        text = API_KEY.sub(rf"\1{MASK}", text)
     lowered = text.lower()
     if not any(hint in lowered for hint in HINTS):
         return text
