@@ -1,4 +1,4 @@
-"""What is attacked: the bank in a folder and on servers of its own, filled with a few accounts; and the planted app."""
+"""What is attacked: the bank in a folder and on servers of its own, with some money in it; and the planted app."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from bank.callers import AUDITOR_SCOPES, TELLER_SCOPES
+from bank.seed import seed
 from benchmarks.processes import HOST, run_server
+from workhorse.embedded import attach
 from workhorse.identity import DevelopmentIssuer
 from workhorse.settings import load_settings
 
@@ -73,7 +75,7 @@ class Books:
 
 @contextlib.asynccontextmanager
 async def serve_bank(folder: Path, *, server: str = "granian") -> AsyncGenerator[Target]:
-    """Serve the bank with its default settings as long as the context lasts, with some accounts in it.
+    """Serve the bank with its default settings as long as the context lasts, with some funded accounts in it.
 
     Args:
         folder: of the bank's own; its servers' data is kept there.
@@ -96,7 +98,7 @@ async def serve_bank(folder: Path, *, server: str = "granian") -> AsyncGenerator
     ) as one:
         headers = await asyncio.to_thread(credentials, folder)
         target = Target(name=f"bank on {server}", port=one.port, session=one.process.pid, page=PAGE, headers=headers)
-        await asyncio.to_thread(_open_accounts, target)
+        await asyncio.to_thread(_fund, folder)
         yield target
 
 
@@ -109,17 +111,10 @@ async def serve_planted(folder: Path) -> AsyncGenerator[Target]:
         yield Target(name="planted", port=one.port, session=one.process.pid, page=PAGE, headers={})
 
 
-def _open_accounts(target: Target) -> None:
-    connection = http.client.HTTPConnection(HOST, target.port, timeout=PATIENCE_SECONDS)
-    with contextlib.closing(connection):
-        for number in range(ACCOUNTS):
-            headers = {**target.headers, "content-type": "application/json", "idempotency-key": f"open-{number}"}
-            body = json.dumps({"owner": f"Customer {number}", "currency": "EUR"})
-            connection.request("POST", "/accounts", body, headers)
-            reply = connection.getresponse()
-            text = reply.read()
-            if reply.status != 201:
-                raise OSError(f"the bank does not open an account: {reply.status} {text[:200]!r}")
+def _fund(folder: Path) -> None:
+    """Open accounts with money on them: in a bank without any, nothing can be moved and so nothing go missing."""
+    with attach(load_settings(folder).embedded_folder) as attachment:
+        seed(attachment.database_url, accounts=ACCOUNTS, report=lambda _: None)
 
 
 def read_books(target: Target) -> Books:

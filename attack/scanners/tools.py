@@ -24,9 +24,12 @@ SLOW_SECONDS: Final = 40
 WAPITI_MODULES: Final = (
     "crlf,csrf,exec,file,htaccess,ldap,methods,permanentxss,redirect,shellshock,sql,timesql,upload,xss"
 )
+# All but two: that valid data is always accepted (which a ledger cannot promise: two accounts may be one, and a key may
+# have been used), and that a caller sees its own objects only (the attacker is a teller, who sees all).
 CONFORMANCE: Final = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
-    "response_schema_conformance,negative_data_rejection"
+    "response_schema_conformance,negative_data_rejection,missing_required_header,unsupported_method,"
+    "allow_header_conformance,use_after_free,ensure_resource_availability,ignored_auth"
 )
 INJECTABLE: Final = (
     ("/accounts/1*", ""),
@@ -79,7 +82,7 @@ async def _schemathesis(tool: Tool, target: Target, folder: Path) -> Findings:
     command = (
         tool.path or "",
         *("run", f"{target.url}/openapi.json", "--checks", CONFORMANCE, "--workers", "1", "--max-examples", "60"),
-        *("--phases", "examples,coverage,fuzzing", "--suppress-health-check", "all", "--max-failures", "200"),
+        *("--phases", "examples,coverage,fuzzing,stateful", "--suppress-health-check", "all", "--max-failures", "200"),
         *("--continue-on-failure", "--request-timeout", "20", "--warnings", "off", "--no-shrink"),
         *("--max-time", str(SCHEMATHESIS_SECONDS), "--seed", "1"),
         *_header_options(target, "--header"),

@@ -13,8 +13,9 @@ one with more literal segments wins.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
+from workhorse.contracts import Isolation
 from workhorse.errors import SettingsError
 from workhorse.rate import Rate
 
@@ -46,6 +47,11 @@ class Policy:
         rate: how often it may be called: `600/minute`, a `Rate`, or several.
         idempotent: `True` answers a retried Idempotency-Key with its first reply; `"required"` also refuses a request
             without one.
+        isolation: what the route's transactions see of others' commits, where it is not the database's default.
+        read_only: the route's transactions cannot write, and are begun on the replica where there is one.
+        batched: the handler hands its command to a `@batched` function, which then claims the Idempotency-Key.
+        fast: call the handler past its framework's routing, where that changes nothing else (FastAPI; a path without
+            parameters, one JSON body, one result). A route that needs more is refused at start-up.
         priority: what is served first under overload.
         deadline: seconds until the reply must have begun, where it differs from `guard.deadline_seconds`.
         max_body_bytes: the largest body of this route, where it differs from `guard.max_body_bytes`.
@@ -64,6 +70,10 @@ class Policy:
     public: bool = field(default=False, kw_only=True)
     rate: str | Rate | Sequence[str | Rate] = field(default=(), kw_only=True)
     idempotent: Idempotent = field(default=False, kw_only=True)
+    isolation: Isolation | None = field(default=None, kw_only=True)
+    read_only: bool = field(default=False, kw_only=True)
+    batched: bool = field(default=False, kw_only=True)
+    fast: bool = field(default=False, kw_only=True)
     priority: Priority = field(default="normal", kw_only=True)
     deadline: float | None = field(default=None, kw_only=True)
     max_body_bytes: int | None = field(default=None, kw_only=True)
@@ -97,6 +107,12 @@ class Policy:
             yield f"has deadline={self.deadline}; it is in seconds, and more than 0"
         if self.priority not in {"critical", "high", "normal", "low"}:
             yield f"has priority={self.priority!r}; it is critical, high, normal or low"
+        if self.isolation is not None and self.isolation not in get_args(Isolation):
+            yield f"has isolation={self.isolation!r}; it is {', '.join(get_args(Isolation))}"
+        if self.read_only and self.idempotent:
+            yield "is read only and takes an Idempotency-Key, whose reply it could not keep; take one of the two out"
+        if self.batched and (self.isolation is not None or self.read_only):
+            yield "is batched, and a batch is one transaction for many: take isolation and read_only out"
         if self.public and self.scopes:
             yield "is public and asks for a scope; take one of the two out"
         for scope in self.scopes:

@@ -22,11 +22,12 @@ from bank.problems import (
     IsReversal,
     TransferNotFound,
 )
-from bank.transfers import REFUSALS, TransferOrder
+from bank.transfers import REFUSALS, Transfer, TransferOrder
 from tests.bank.ledgers import Connection, balances, faults_of_the_books, funded, open_account, post
 from tests.bank.paymentfiles import File, Payment, Transaction
 from tests.bank.units import unit_on
 from workhorse import Work
+from workhorse.batches import Kept
 from workhorse.errors import Problem
 
 Result = TypeVar("Result")
@@ -92,18 +93,22 @@ def test_an_order_that_is_not_exactly_one_is_refused(body: str) -> None:
 def test_a_transfer_is_posted_and_found_again(bank_database: str, ledger: Connection) -> None:
     debtor, creditor = funded(ledger, 100, 0)
     order = transfer_order(debtor, creditor, 30)
-    posted = in_a_unit(bank_database, lambda work: transfers.post(work, order))
+    (posted,) = in_a_unit(bank_database, lambda work: transfers.post.function(work, [order]))
+    assert isinstance(posted, Transfer)
     assert (posted.debtor, posted.creditor, posted.amount, posted.reference) == (debtor, creditor, 30, "rent")
     assert in_a_unit(bank_database, lambda work: transfers.find(work, posted.id)) == posted
     assert balances(ledger)[creditor] == 30
 
 
-def test_a_refused_transfer_is_a_problem_that_is_kept(bank_database: str, ledger: Connection) -> None:
+def test_a_refused_transfer_is_a_problem_that_is_kept_and_its_neighbours_are_posted(
+    bank_database: str, ledger: Connection
+) -> None:
     debtor, creditor = funded(ledger, 100, 0)
-    order = transfer_order(debtor, creditor, 101)
-    with pytest.raises(InsufficientFunds):
-        in_a_unit(bank_database, lambda work: transfers.post(work, order))
-    assert balances(ledger)[creditor] == 0
+    orders = [transfer_order(debtor, creditor, amount) for amount in (60, 101, 40, 1)]
+    outcomes = in_a_unit(bank_database, lambda work: transfers.post.function(work, orders))
+    assert [type(outcome) for outcome in outcomes] == [Transfer, Kept, Transfer, Kept]
+    assert all(isinstance(outcome.problem, InsufficientFunds) for outcome in outcomes if isinstance(outcome, Kept))
+    assert balances(ledger)[creditor] == 100
 
 
 def test_every_outcome_of_the_ledger_has_a_problem_of_its_own() -> None:

@@ -253,7 +253,7 @@ def test_no_counter_and_no_log_line_names_an_account_or_an_address(tmp_path: Pat
         for _ in range(8):
             await bank.fails("alice", HOME)
             await bank.fails("alice", HOME, cookie.value)
-        return repr(bank.counters._parts)
+        return repr(bank.counters._cells._parts)
 
     path = tmp_path / "log"
     with path.open("wb") as stream:

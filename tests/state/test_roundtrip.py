@@ -119,7 +119,7 @@ def test_a_transaction_whose_connection_dies_before_the_commit_reports_an_unknow
             other.execute("SELECT pg_terminate_backend(%s)", row)
         try:
             with pytest.raises(OutcomeUnknown):
-                await transaction.commit(Query("SELECT 1"))
+                await transaction.commit([Query("SELECT 1")])
             assert transaction.lost
         finally:
             await database.close()
@@ -135,7 +135,7 @@ def test_a_failed_transaction_is_never_called_committed(database_url: str) -> No
         with pytest.raises(psycopg.Error):
             await transaction.execute("SELECT 1 / 0")
         with pytest.raises(UnitError, match="nothing can be committed"):
-            await transaction.commit(Query("SELECT 1"))
+            await transaction.commit([Query("SELECT 1")])
         await transaction.rollback()
         await database.close()
 

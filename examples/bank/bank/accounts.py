@@ -17,8 +17,9 @@ QUERIES: Final = load_queries("bank", "sql/queries.sql")
 NEWEST: Final = 2**63 - 1
 
 Identifier = Annotated[int, Field(ge=1, le=2**63 - 1)]
-# One line of text. Postgres has no place for NUL, and a statement none for line breaks.
-Line = Annotated[str, StringConstraints(max_length=140, pattern=r"^\P{Cc}*$")]
+# One line of text. Postgres has no place for NUL, and a statement none for line breaks. The control characters are
+# written out, because not every reader of the API's document knows their class.
+Line = Annotated[str, StringConstraints(max_length=140, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 class AccountOrder(BaseModel):

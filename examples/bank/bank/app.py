@@ -19,10 +19,11 @@ from bank import accounts, books, pain001, payments, transfers
 from bank.accounts import Account, AccountOrder, Statement
 from bank.books import Audit, Books
 from bank.payments import PaymentReport
-from bank.problems import MalformedPaymentFile
-from bank.transfers import Transfer, TransferOrder
+from bank.problems import AccountNotFound, DuplicateMessage, MalformedPaymentFile, TransferNotFound
+from bank.transfers import REFUSALS, REVERSAL_REFUSALS, Transfer, TransferOrder
 from workhorse import Policy, Rate, Service, unit
 from workhorse.identity import Bearer
+from workhorse.integrations.openapi import problem_replies
 from workhorse.migrations import Migrations
 
 __all__ = ["BANK_MIGRATIONS", "POLICIES", "Latency", "Live", "api", "latency", "service"]
@@ -40,13 +41,13 @@ async def open_account(order: AccountOrder) -> Account:
     return await accounts.open_account(await unit(), order)
 
 
-@api.get("/accounts/{account}")
+@api.get("/accounts/{account}", responses=problem_replies(AccountNotFound))
 async def read_account(account: Id) -> Account:
     """Read an account and its balance."""
     return await accounts.find(await unit(), account)
 
 
-@api.get("/accounts/{account}/statement")
+@api.get("/accounts/{account}/statement", responses=problem_replies(AccountNotFound))
 async def read_statement(
     account: Id,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
@@ -56,25 +57,25 @@ async def read_statement(
     return await accounts.statement(await unit(), account, limit=limit, before=before)
 
 
-@api.post("/transfers", status_code=201)
+@api.post("/transfers", status_code=201, responses=problem_replies(*REFUSALS.values()))
 async def post_transfer(order: TransferOrder) -> Transfer:
     """Move money from one account to another."""
-    return await transfers.post(await unit(), order)
+    return await transfers.post(order)
 
 
-@api.get("/transfers/{transfer}")
+@api.get("/transfers/{transfer}", responses=problem_replies(TransferNotFound))
 async def read_transfer(transfer: Id) -> Transfer:
     """Read a posted transfer."""
     return await transfers.find(await unit(), transfer)
 
 
-@api.post("/transfers/{transfer}/reversal", status_code=201)
+@api.post("/transfers/{transfer}/reversal", status_code=201, responses=problem_replies(*REVERSAL_REFUSALS.values()))
 async def reverse_transfer(transfer: Id) -> Transfer:
     """Take a transfer back, once."""
     return await transfers.reverse(await unit(), transfer)
 
 
-@api.post("/payments/pain001", status_code=201)
+@api.post("/payments/pain001", status_code=201, responses=problem_replies(MalformedPaymentFile, DuplicateMessage))
 async def take_in_payments(request: Request) -> PaymentReport:
     """Take in a file of credit transfers (ISO 20022 pain.001) and say what became of each."""
     try:
@@ -176,6 +177,8 @@ POLICIES: Final = (
         scope="transfers:write",
         rate="100000/minute",
         idempotent="required",
+        batched=True,
+        fast=True,
         content_types=JSON,
         priority="critical",
     ),

@@ -1,11 +1,15 @@
 """Transfers: posted, looked up, and taken back. The decision and the posting are one call of one SQL function.
 
+Posting is what this bank lives by, so it is batched: all transfers that wait are decided and posted as one set, in one
+transaction, and each customer gets an answer of their own.
+
 The bank's refusals are results like any other: a client that retries a refused transfer with the same
 Idempotency-Key must read the same refusal, although the debtor may have been paid meanwhile. So a refusal that was
-decided by looking at the data is kept (`work.keep()`), where the default would be to forget it with the rollback.
+decided by looking at the data is kept (`Kept`, `work.keep()`), where the default would be to forget it with the
+rollback.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
@@ -26,11 +30,12 @@ from bank.problems import (
     UnknownCreditor,
     UnknownDebtor,
 )
+from workhorse.batches import Kept, batched
 from workhorse.errors import Problem
 from workhorse.sql import load_queries
 from workhorse.units import Work
 
-__all__ = ["REFUSALS", "Transfer", "TransferOrder", "find", "post", "reverse"]
+__all__ = ["REFUSALS", "REVERSAL_REFUSALS", "Transfer", "TransferOrder", "find", "post", "reverse"]
 
 QUERIES: Final = load_queries("bank", "sql/queries.sql")
 
@@ -55,6 +60,7 @@ REVERSAL_REFUSALS: Final[Mapping[str, type[Problem]]] = MappingProxyType(
         "overflow": Overflow,
     }
 )
+"""The same of bank.reverse_transfer."""
 
 
 class TransferOrder(BaseModel):
@@ -82,26 +88,26 @@ class Transfer(BaseModel):
     posted_at: datetime
 
 
-async def post(work: Work, order: TransferOrder) -> Transfer:
-    """Post a transfer.
-
-    Raises:
-        Problem: one of `REFUSALS`.
-    """
+@batched
+async def post(work: Work, orders: Sequence[TransferOrder]) -> Sequence[Transfer | Kept]:
+    """Post transfers: all that wait, as one set. A refusal is kept, so that a retried key reads it again."""
     cursor = await work.execute(
-        QUERIES["post_transfer"],
+        QUERIES["post_batch"],
         {
-            "debtor": order.debtor,
-            "creditor": order.creditor,
-            "currency": order.currency,
-            "amount": order.amount,
-            "reference": order.reference,
+            "debtors": [order.debtor for order in orders],
+            "creditors": [order.creditor for order in orders],
+            "currencies": [order.currency for order in orders],
+            "amounts": [order.amount for order in orders],
+            "references": [order.reference for order in orders],
         },
     )
-    ((outcome, transfer, posted_at),) = await cursor.fetchall()
+    results = await cursor.fetchall()
+    return [_outcome(order, *result) for order, result in zip(orders, results, strict=True)]
+
+
+def _outcome(order: TransferOrder, outcome: str, transfer: int, posted_at: datetime) -> Transfer | Kept:
     if outcome != "posted":
-        work.keep()  # a retried key replays this refusal
-        raise REFUSALS[outcome](debtor=order.debtor, creditor=order.creditor)
+        return Kept(REFUSALS[outcome](debtor=order.debtor, creditor=order.creditor))
     return Transfer(
         id=transfer,
         debtor=order.debtor,

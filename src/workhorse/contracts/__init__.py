@@ -5,20 +5,54 @@ SQLAlchemy engine or Django connection without knowing. What a contract promises
 """
 
 from workhorse.contracts.api_keys import ApiKeyRecord, ApiKeyStore
+from workhorse.contracts.cache import (
+    CacheClaim,
+    CacheClaiming,
+    CacheEntry,
+    CacheGuarantee,
+    CacheHit,
+    CacheStore,
+    TransactionalCache,
+)
 from workhorse.contracts.counters import CounterStore, Exactness, Grant, ReadyCounters
+from workhorse.contracts.lease import LeaseAnswer, LeaseGuarantee, LeaseHeld, LeaseLost, LeaseStore
 from workhorse.contracts.sessions import SessionRecord, SessionStore
-from workhorse.contracts.transactions import Database, Query, Transaction
+from workhorse.contracts.transactions import (
+    ON_USUAL_TERMS,
+    Database,
+    Isolation,
+    Query,
+    Rows,
+    Terms,
+    Transaction,
+)
 
 __all__ = [
+    "ON_USUAL_TERMS",
     "ApiKeyRecord",
     "ApiKeyStore",
+    "CacheClaim",
+    "CacheClaiming",
+    "CacheEntry",
+    "CacheGuarantee",
+    "CacheHit",
+    "CacheStore",
     "CounterStore",
     "Database",
     "Exactness",
     "Grant",
+    "Isolation",
+    "LeaseAnswer",
+    "LeaseGuarantee",
+    "LeaseHeld",
+    "LeaseLost",
+    "LeaseStore",
     "Query",
     "ReadyCounters",
+    "Rows",
     "SessionRecord",
     "SessionStore",
+    "Terms",
     "Transaction",
+    "TransactionalCache",
 ]

@@ -1,9 +1,17 @@
-"""Where a unit's transactions come from, whichever driver opened the connection."""
+"""Where a unit's transactions come from, whichever driver opened the connection.
+
+A unit asks for little: begin on these terms, run a statement, open a savepoint, commit together with these last
+statements, or undo. So it runs over psycopg's pool, an app's own SQLAlchemy engine or another driver alike.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["Database", "Query", "Transaction"]
+__all__ = ["ON_USUAL_TERMS", "Database", "Isolation", "Query", "Rows", "Terms", "Transaction"]
+
+Isolation: TypeAlias = Literal["read committed", "repeatable read", "serializable"]
+"""How much of what others commit meanwhile a transaction sees (PostgreSQL manual, section 13.2)."""
 
 
 class Query(NamedTuple):
@@ -11,6 +19,36 @@ class Query(NamedTuple):
 
     sql: str
     params: Sequence[object] = ()
+
+
+class Terms(NamedTuple):
+    """On what terms a transaction is begun."""
+
+    isolation: Isolation | None = None
+    """None: the database's own default, which is read committed unless somebody changed it."""
+    read_only: bool = False
+    deadline: float = 0.0
+    """When it must have ended, on the clock of `time.monotonic`; 0: there is no such time."""
+
+
+ON_USUAL_TERMS: Final = Terms()
+
+
+class Rows(Protocol):
+    """What a statement returned. psycopg's `AsyncCursor` is one."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were changed or returned; -1 where this is not known."""
+        ...
+
+    async def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        ...
+
+    async def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        ...
 
 
 class Transaction(Protocol):
@@ -29,12 +67,24 @@ class Transaction(Protocol):
         """Whether the connection broke, so that the server has rolled back whatever was not committed."""
         ...
 
-    async def execute(self, sql: str, params: Sequence[object] | Mapping[str, object] = ()) -> Any:
-        """Run one statement and return the driver's cursor."""
+    @property
+    def in_block(self) -> bool:
+        """Whether a savepoint block is open, whose end may undo what is written now.
+
+        Known of `savepoint()` and of the driver's own blocks, not of a SAVEPOINT that was sent as SQL.
+        """
         ...
 
-    async def commit(self, last: Query | None = None) -> None:
-        """Run `last` and COMMIT, in one round trip where the driver can; then give the connection back.
+    async def execute(self, sql: str, params: Sequence[object] | Mapping[str, object] = ()) -> Any:
+        """Run one statement and return its rows, as the driver's cursor (see `Rows` for what all have)."""
+        ...
+
+    def savepoint(self) -> AbstractAsyncContextManager[Any]:
+        """A block that is undone when an exception leaves it, which then goes on. Blocks may nest."""
+        ...
+
+    async def commit(self, last: Sequence[Query] = ()) -> None:
+        """Run `last` in order and COMMIT, in one round trip where the driver can; then give the connection back.
 
         Raises:
             UnitError: a statement had failed, or the transaction had been ended by others: nothing is committed.
@@ -54,7 +104,9 @@ class Transaction(Protocol):
 class Database(Protocol):
     """Where transactions come from."""
 
-    async def begin(self, first: Query | None = None) -> tuple[Transaction, Sequence[Any] | None]:
+    async def begin(
+        self, first: Query | None = None, *, terms: Terms = ON_USUAL_TERMS
+    ) -> tuple[Transaction, Sequence[Any] | None]:
         """Open a transaction. With `first`, run it in the same round trip and return its first row, if any.
 
         Raises:

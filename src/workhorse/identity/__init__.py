@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workhorse.identity.issuer import Issuer
     from workhorse.identity.key_desk import KeyDesk, NewKey
     from workhorse.identity.key_text import KeyText
+    from workhorse.identity.login import LoginPaths, OidcLogin
     from workhorse.identity.mutual_tls import MutualTls
     from workhorse.identity.reason import Reason
     from workhorse.identity.scheme import (
@@ -52,11 +53,13 @@ __all__ = [
     "IssuerUnavailable",
     "KeyDesk",
     "KeyText",
+    "LoginPaths",
     "LoginThrottle",
     "MutualTls",
     "NewKey",
     "NotAllowed",
     "NotAuthenticated",
+    "OidcLogin",
     "Reason",
     "Scheme",
     "Session",
@@ -81,11 +84,13 @@ _HOMES: Final = {
     "IssuerUnavailable": "workhorse.identity.scheme",
     "KeyDesk": "workhorse.identity.key_desk",
     "KeyText": "workhorse.identity.key_text",
+    "LoginPaths": "workhorse.identity.login",
     "LoginThrottle": "workhorse.identity.throttle",
     "MutualTls": "workhorse.identity.mutual_tls",
     "NewKey": "workhorse.identity.key_desk",
     "NotAllowed": "workhorse.identity.scheme",
     "NotAuthenticated": "workhorse.identity.scheme",
+    "OidcLogin": "workhorse.identity.login",
     "Reason": "workhorse.identity.reason",
     "Scheme": "workhorse.identity.scheme",
     "Session": "workhorse.identity.session",
@@ -101,6 +106,7 @@ _NEED_EXTRA: Final = frozenset(
         "workhorse.identity.certificate",
         "workhorse.identity.development",
         "workhorse.identity.issuer",
+        "workhorse.identity.login",
         "workhorse.identity.mutual_tls",
     }
 )

@@ -56,7 +56,7 @@ class CookieRules:
 
     def is_presented(self, header: bytes | None) -> bool:
         """Whether the Cookie header holds the cookie, good or bad."""
-        return header is not None and any(cookie_values(header, name) for name in self._names())
+        return header is not None and any(cookie_values(header, name) for name in self.names)
 
     def read(self, header: bytes | None) -> bytes:
         """The secret, as the client sent it.
@@ -64,7 +64,7 @@ class CookieRules:
         Raises:
             Refused: MISSING; MALFORMED; or AMBIGUOUS, where there are several, of which one must be planted.
         """
-        for name in self._names():
+        for name in self.names:
             values = cookie_values(header or b"", name)
             if len(values) > 1:
                 raise Refused(Reason.AMBIGUOUS)
@@ -92,9 +92,11 @@ class CookieRules:
 
     def is_ours(self, line: bytes) -> bool:
         """Whether a value of Set-Cookie is one of these."""
-        return line.partition(b"=")[0] in self._names()
+        return line.partition(b"=")[0] in self.names
 
-    def _names(self) -> tuple[bytes, ...]:
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """What the cookie may be called, the name that is used without TLS last."""
         name = self.name.encode()
         prefixed = PREFIX.encode() + name
         return (prefixed, name) if self.plain_allowed else (prefixed,)

@@ -45,7 +45,6 @@ class MutualTls:
     """
 
     of_connection: Final = True
-    challenge: Final = b""  # the handshake was the challenge
 
     def __init__(
         self,
@@ -56,6 +55,7 @@ class MutualTls:
     ) -> None:
         if name not in {"subject", "uri", "host", "email"}:
             raise SettingsError(f"{name!r} is no kind of name in a certificate; there are subject, uri, host and email")
+        self.challenge: Final = b""  # the handshake was the challenge
         self._certificates = format if isinstance(format, Certificates) else Certificates(format)
         self._name: NameKind = name
         self._callers = (

@@ -15,7 +15,9 @@ carries two kinds is refused: whom it is for could depend on who reads it.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, Protocol, Self
+
+import msgspec
 
 from workhorse.contracts import ApiKeyStore, CounterStore, SessionStore
 from workhorse.errors import PROBLEM_PREFIX, Problem, SettingsError, StoreUnavailable
@@ -41,7 +43,7 @@ WWW_AUTHENTICATE: Final = b"www-authenticate"
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 
-class Credentials(NamedTuple):
+class Credentials(msgspec.Struct, frozen=True, gc=False):  # one a request, and a struct is the cheapest to make
     """What of a request may prove who sent it: header values as they came, or None."""
 
     authorization: bytes | None = None
@@ -176,17 +178,28 @@ class Identity:
             raise SettingsError("Identity() has no way to prove who calls; give it one, such as Bearer(...)")
         self._schemes = tuple(scheme for scheme in schemes if not getattr(scheme, "of_connection", False))
         self._of_connection = tuple(scheme for scheme in schemes if scheme not in self._schemes)
+        # The usual case: whom the only scheme recalls has presented nothing else.
+        self._only = self._schemes[0] if len(schemes) == len(self._schemes) == 1 else None
         self._throttle = throttle
         self._challenges: Final = tuple(scheme.challenge for scheme in schemes)
 
     def __repr__(self) -> str:
         return f"<Identity by {', '.join(type(scheme).__name__ for scheme in (*self._schemes, *self._of_connection))}>"
 
+    @property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """The ways to prove who calls, those of the request first."""
+        return (*self._schemes, *self._of_connection)
+
     def recall(self, credentials: Credentials, now: float) -> Principal | None:
         """Who calls, if that can be told without waiting: ANONYMOUS where there are no credentials at all.
 
         None: ask `verify`, which may also refuse.
         """
+        if self._only is not None:
+            principal = self._only.recall(credentials, now)
+            if principal is not None:
+                return principal
         chosen: Scheme | None = None
         for scheme in self._schemes:
             if scheme.presents(credentials):

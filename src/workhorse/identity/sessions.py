@@ -96,9 +96,6 @@ class Sessions:
         SettingsError: a name or number makes no sense.
     """
 
-    challenge: Final = b""
-    """None: there is no authentication scheme for cookies (RFC 9110, section 11)."""
-
     def __init__(
         self,
         store: SessionStore | None = None,
@@ -124,6 +121,8 @@ class Sessions:
             )
         if max_known < 1 or max_data_bytes < 64:
             raise SettingsError("max_known must be at least 1 and max_data_bytes at least 64")
+        self.challenge: Final = b""
+        """None: there is no authentication scheme for cookies (RFC 9110, section 11)."""
         self._store = store
         self._idle = idle_seconds
         self._absolute = absolute_seconds
@@ -136,6 +135,11 @@ class Sessions:
 
     def __repr__(self) -> str:
         return f"<Sessions of {self._idle} s idle and {self._absolute} s at most, cookie {self._cookies.name}>"
+
+    @property
+    def cookie_names(self) -> tuple[str, ...]:
+        """What the cookie may be called, the name that is used without TLS last."""
+        return tuple(name.decode() for name in self._cookies.names)
 
     def bind(self, surroundings: Surroundings) -> None:
         """Take the service's store if none is named in the code, and learn whether this is production."""

@@ -2,12 +2,16 @@
 
 import sys
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from workhorse.integrations.routes import AppRoute, fits, sorted_routes
 from workhorse.policy import Policy
 
-__all__ = ["AppRoute", "adopt", "is_routed", "list_routes"]
+if TYPE_CHECKING:
+    # Whoever gives facts has loaded it; the front door stays light.
+    from workhorse.integrations.openapi import Facts
+
+__all__ = ["AppRoute", "adopt", "describe", "is_routed", "list_routes"]
 
 # The framework's module, and ours that adopts its apps; the more special one first.
 _ADOPTERS: Final = (
@@ -24,9 +28,31 @@ _LISTERS: Final = (
 def adopt(app: object) -> bool:
     """Make `app` answer its errors as RFC 9457 problem documents, where it has no handlers of its own for them.
 
-    Returns whether a framework was recognised. An app of any other kind is left as it is, and served all the same.
+    So are the apps that are mounted in it. Returns whether a framework was recognised. An app of any other kind is left
+    as it is, and served all the same.
     """
+    if "starlette" in sys.modules:
+        for _, inner in import_module("workhorse.integrations.starlette").mounted_apps(app):
+            _adopt(inner)
+    return _adopt(app)
+
+
+def _adopt(app: object) -> bool:
     return any(framework in sys.modules and import_module(adopter).adopt(app) for framework, adopter in _ADOPTERS)
+
+
+def describe(app: object, facts: "Facts") -> bool:
+    """Make the OpenAPI documents of `app`, and of the apps that are mounted in it, tell what the service does.
+
+    May be repeated: the last one counts. Returns whether there is any document that can be completed, which is so for
+    FastAPI. For others, `workhorse.integrations.openapi.complete` is at hand.
+    """
+    if "fastapi" not in sys.modules:
+        return False
+    starlette = import_module("workhorse.integrations.starlette")
+    publisher = import_module("workhorse.integrations.fastapi_document")
+    found = [publisher.describe(inner, facts, prefix) for prefix, inner in (("", app), *starlette.mounted_apps(app))]
+    return any(found)
 
 
 def list_routes(app: object) -> list[AppRoute] | None:

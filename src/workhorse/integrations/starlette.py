@@ -21,7 +21,16 @@ from workhorse.errors import Problem
 from workhorse.integrations.routes import AppRoute, source_of
 from workhorse.problems import internal_error, plain_problem, render_problem, request_instance
 
-__all__ = ["adopt", "http_error", "is_routed", "list_routes", "of_endpoint", "problem_response", "unexpected_error"]
+__all__ = [
+    "adopt",
+    "http_error",
+    "is_routed",
+    "list_routes",
+    "mounted_apps",
+    "of_endpoint",
+    "problem_response",
+    "unexpected_error",
+]
 
 # What Starlette puts into `detail` when it was given none.
 PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
@@ -30,6 +39,8 @@ PARAMETER: Final = re.compile(r"\{[^/}]*\}")
 SAMPLES: Final = ("1", "00000000-0000-4000-8000-000000000000")
 MAX_PARAMETERS: Final = 6
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+# Apps in apps, and middleware around each, are looked into so far.
+MAX_DEPTH: Final = 20
 BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -74,6 +85,39 @@ def is_routed(app: object, method: str, path: str) -> bool | None:
 def list_routes(app: object) -> list[AppRoute] | None:
     """The routes of a Starlette app, those of mounted apps included; None for an app of another kind."""
     return list(_walk(app.routes, "")) if isinstance(app, Starlette) else None
+
+
+def mounted_apps(app: object) -> Iterator[tuple[str, Starlette]]:
+    """The Starlette apps that are mounted in a Starlette app, at whatever depth, with the path that leads to each."""
+    if isinstance(app, Starlette):
+        yield from _mounted(app.routes, "", frozenset({id(app)}))
+
+
+def _mounted(routes: Iterable[BaseRoute], prefix: str, above: frozenset[int]) -> Iterator[tuple[str, Starlette]]:
+    """`above`: the apps that these routes are in, so that one which is mounted in itself does not go on for ever."""
+    for route in routes:
+        if isinstance(route, (Mount, Host)):
+            path = prefix + route.path if isinstance(route, Mount) else prefix
+            inner = _within(route.app)
+            if inner is None:
+                yield from _mounted(route.routes, path, above)
+            elif id(inner) not in above and len(above) < MAX_DEPTH:
+                yield path, inner
+                yield from _mounted(inner.routes, path, above | {id(inner)})
+        else:
+            # FastAPI's included routers (see `_of_unknown`).
+            contexts: Iterable[Any] = getattr(route, "effective_route_contexts", tuple)()
+            found = (getattr(context, "starlette_route", None) for context in contexts)
+            yield from _mounted([one for one in found if isinstance(one, (Mount, Host))], prefix, above)
+
+
+def _within(app: object) -> Starlette | None:
+    """The Starlette app inside of middleware, which by custom holds the next one as `app`; None if there is none."""
+    for _ in range(MAX_DEPTH):
+        if isinstance(app, Starlette):
+            return app
+        app = getattr(app, "app", None)
+    return None
 
 
 def _walk(routes: Iterable[BaseRoute], prefix: str) -> Iterator[AppRoute]:

@@ -39,6 +39,7 @@ class Urls:
 
     database: str
     cache: str | None
+    replica: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class Rooms:
     log: Log
     metrics: Registry
     database: Database
+    replica: Database | None
     stores: Stores
     urls: Urls
     run_folder: Path | None
@@ -69,7 +71,12 @@ async def find_urls(settings: Settings) -> AsyncGenerator[Urls]:
     database, cache = settings.database.url, settings.cache.url
     if database is not None:
         # A named database and no named cache is a service without a cache, not one with a development server.
-        yield Urls(database=database.get_secret_value(), cache=cache.get_secret_value() if cache else None)
+        replica = settings.database.replica_url
+        yield Urls(
+            database=database.get_secret_value(),
+            cache=cache.get_secret_value() if cache else None,
+            replica=replica.get_secret_value() if replica else None,
+        )
         return
     # Only here, because production has neither the wheels nor a use for them.
     from workhorse.embedded import attach  # noqa: PLC0415
@@ -123,23 +130,37 @@ async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> As
         try:
             urls = await stack.enter_async_context(find_urls(settings))
             await _migrate(settings, urls, [WORKHORSE, *migrations], log)
-            database = PostgresDatabase(
-                urls.database,
-                pool_min=settings.database.pool_min,
-                pool_max=settings.database.pool_max,
-                acquire_timeout_seconds=settings.database.acquire_timeout_seconds,
-                connect_timeout_seconds=settings.database.connect_timeout_seconds,
-                statement_timeout_seconds=settings.database.statement_timeout_seconds,
-                idle_timeout_seconds=settings.database.idle_timeout_seconds,
-            )
-            await database.open()
+            database = await _open_database(urls.database, settings, stack)
+            replica = None if urls.replica is None else await _open_database(urls.replica, settings, stack)
         except WorkhorseError as error:
             log.event("error", "service.start_failed", reason=str(error))
             raise
-        stack.push_async_callback(database.close)
         await stack.enter_async_context(_purging(settings, database, log))
         stores = await stack.enter_async_context(open_stores(settings, database, urls.cache, log))
-        yield Rooms(log=log, metrics=metrics, database=database, stores=stores, urls=urls, run_folder=run_folder)
+        yield Rooms(
+            log=log,
+            metrics=metrics,
+            database=database,
+            replica=replica,
+            stores=stores,
+            urls=urls,
+            run_folder=run_folder,
+        )
+
+
+async def _open_database(url: str, settings: Settings, stack: AsyncExitStack) -> PostgresDatabase:
+    database = PostgresDatabase(
+        url,
+        pool_min=settings.database.pool_min,
+        pool_max=settings.database.pool_max,
+        acquire_timeout_seconds=settings.database.acquire_timeout_seconds,
+        connect_timeout_seconds=settings.database.connect_timeout_seconds,
+        statement_timeout_seconds=settings.database.statement_timeout_seconds,
+        idle_timeout_seconds=settings.database.idle_timeout_seconds,
+    )
+    await database.open()
+    stack.push_async_callback(database.close)
+    return database
 
 
 async def _migrate(settings: Settings, urls: Urls, sets: Sequence[Migrations], log: Log) -> None:

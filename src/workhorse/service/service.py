@@ -17,7 +17,8 @@ from workhorse.errors import DatabaseUnavailable, SettingsError, StartupError, W
 from workhorse.guard import Guard, compile_plan
 from workhorse.guard.controls import ControlMap, control_map
 from workhorse.identity.scheme import Identity, Scheme, Surroundings
-from workhorse.integrations import adopt, is_routed, list_routes
+from workhorse.integrations import adopt, describe, is_routed, list_routes
+from workhorse.integrations.openapi import Facts
 from workhorse.integrations.routes import policies_of, sample_of, uncovered
 from workhorse.migrations import Migrations
 from workhorse.policy import Policy, PolicyTable
@@ -35,6 +36,7 @@ from workhorse.service.operations import (
     ready_reply,
 )
 from workhorse.service.rooms import Rooms, open_rooms
+from workhorse.service.stores import reply_keys
 from workhorse.service.supervision import say, tie_to_parent
 from workhorse.settings import Settings, load_settings
 from workhorse.telemetry.metrics import Registry
@@ -89,6 +91,7 @@ class Service:
         self._rooms: Rooms | None = None
         self._stack: ASGIApp | None = None
         adopt(app)
+        self._describe()
 
     def __repr__(self) -> str:
         return f"<Service {self._phase.value} around {self._app!r}>"
@@ -188,11 +191,14 @@ class Service:
                     counters=rooms.stores.counters,
                 )
             )
+        self._describe()  # again, for an app that has customised its document, and cookies that are named by now
         parse_networks(settings.operations.metrics_networks)
         plan = compile_plan(settings.guard, self._policies, production=settings.production)
+        keys = reply_keys(settings)
         unit = UnitLayer(
-            self._app,
+            self._with_fast_routes(),
             rooms.database,
+            replica=rooms.replica,
             policies=self._table,
             caller=self._caller,
             options=UnitOptions(
@@ -200,6 +206,8 @@ class Service:
                 keep_seconds=settings.idempotency.keep_seconds,
                 max_reply_bytes=settings.idempotency.max_reply_bytes,
                 wait_seconds=settings.database.statement_timeout_seconds,
+                reply_key=keys[0] if keys else None,
+                former_reply_keys=keys[1:],
             ),
             metrics=rooms.metrics,
         )
@@ -212,6 +220,19 @@ class Service:
             access_lines=settings.log.access,
             metrics=rooms.metrics,
         )
+
+    def _with_fast_routes(self) -> ASGIApp:
+        """The app, and before it what serves the routes whose policies are fast."""
+        if not any(policy.fast for policy in self._policies):
+            return self._app
+        # Only here, because it needs FastAPI.
+        from workhorse.integrations.fast_routes import fast_layer  # noqa: PLC0415
+
+        return fast_layer(self._app, self._policies)
+
+    def _describe(self) -> None:
+        """Make the app's OpenAPI document tell of the policies and the identity."""
+        describe(self._app, Facts(policies=self._table, identity=self._identity, settings=lambda: self.settings))
 
     def controls(self) -> ControlMap:
         """What guards each route (see `workhorse check`). Starts nothing; reads the settings.

@@ -5,6 +5,7 @@ keys are always in the database: they are few, they must outlast a restart, and 
 """
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from workhorse.state.postgres.counters import PostgresCounters
 from workhorse.state.postgres.sessions import PostgresSessions
 from workhorse.telemetry.log import Log
 
-__all__ = ["Stores", "open_stores"]
+__all__ = ["Stores", "open_stores", "reply_keys"]
 
 PURGE_SECONDS: Final = 60
 PURGES_PER_TURN: Final = 20
@@ -80,6 +81,20 @@ def _choose(
     if wish != "database" and cache_url is not None and _has_driver(settings, required=wish == "cache"):
         return "cache"
     return "database"
+
+
+def reply_keys(settings: Settings) -> list[bytes]:
+    """The keys that kept replies are encrypted with.
+
+    Raises:
+        SettingsError: one is not base64.
+    """
+    try:
+        return [b64decode(key.get_secret_value(), validate=True) for key in settings.idempotency.reply_keys]
+    except ValueError as error:
+        raise SettingsError(
+            "idempotency.reply_keys has a key that is not base64; `openssl rand -base64 32` makes one"
+        ) from error
 
 
 def _has_driver(settings: Settings, *, required: bool) -> bool:

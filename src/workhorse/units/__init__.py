@@ -1,6 +1,7 @@
 """One request, one commit: business rows and the reply to a retried request commit together, or not at all."""
 
 from workhorse.units.asgi import UnitLayer
-from workhorse.units.work import Work, unit
+from workhorse.units.unit import Unit
+from workhorse.units.work import Outbox, Work, unit
 
-__all__ = ["UnitLayer", "Work", "unit"]
+__all__ = ["Outbox", "Unit", "UnitLayer", "Work", "unit"]

@@ -7,22 +7,26 @@ to try again instead.
 
 A request with an Idempotency-Key on a route that takes one begins its transaction before the app is called: the
 claim of the key rides in the round trip of BEGIN, and an app whose reply is kept is not called at all.
+
+A route's policy says on what terms its transactions are begun: isolation, read only, and then on a replica if there is
+one. The request's deadline goes with them.
 """
 
-import asyncio
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
-from workhorse.asgi import ASGIApp, Message, Receive, Reply, Scope, Send, route_path, send_reply
-from workhorse.contracts import Database, Query
+from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, route_path, send_reply
+from workhorse.context import CURRENT
+from workhorse.contracts import Database, Query, Terms, Transaction
 from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import render_problem, request_instance
 from workhorse.sql import load_queries
 from workhorse.telemetry.metrics import Registry
-from workhorse.units.exchange import Exchange, Stage
+from workhorse.units.body import Body, ClientGone
+from workhorse.units.exchange import Exchange, RunAgain, Stage
 from workhorse.units.idempotency import (
     Caller,
     Claim,
@@ -33,15 +37,12 @@ from workhorse.units.idempotency import (
     make_claim,
     parse_key,
 )
+from workhorse.units.sealing import Seal
 from workhorse.units.turns import Turns
+from workhorse.units.unit import pause
 from workhorse.units.work import OPENER
 
 __all__ = ["UnitLayer", "UnitOptions"]
-
-# A longer body is not remembered, and its request not repeated by itself.
-REPEATABLE_BYTES: Final = 1024 * 1024
-# The first pause before a repetition; each further one doubles, and chance spreads those who collided.
-PAUSE_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,64 +55,28 @@ class UnitOptions:
     max_reply_bytes: int = 2 * 1024 * 1024
     wait_seconds: float = 30
     """Longest wait for the first request with the same key."""
+    reply_key: bytes | None = field(default=None, repr=False)
+    """32 random bytes that kept replies are encrypted with; None: they are kept as they are."""
+    former_reply_keys: Sequence[bytes] = field(default=(), repr=False)
+    """Keys that replies were encrypted with before, until the last of these replies is forgotten."""
 
 
-class Body:
-    """The request's messages as the app reads them, remembered so that they can be read again."""
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request on its way through its runs."""
 
-    __slots__ = ("_bytes", "_next", "_receive", "_taken", "broken", "repeatable")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._taken: list[Message] = []
-        self._bytes = 0
-        self._next = 0
-        self.repeatable = True
-        self.broken: Exception | None = None
-        """What ended the reading, such as the guard's refusal of a body that is too large."""
-
-    async def receive(self) -> Message:
-        """Give the next message: a remembered one, else the server's."""
-        if self._next < len(self._taken):
-            self._next += 1
-            return self._taken[self._next - 1]
-        try:
-            message = await self._receive()
-        except Exception as error:
-            self.broken = error
-            raise
-        if self.repeatable and message["type"] == "http.request":
-            self._bytes += len(message.get("body", b""))
-            if self._bytes > REPEATABLE_BYTES:
-                self.repeatable = False
-                self._taken.clear()
-                self._next = 0
-            else:
-                self._taken.append(message)
-                self._next += 1
-        return message
-
-    def rewind(self) -> None:
-        """Begin again with the first message."""
-        self._next = 0
-
-    async def read(self) -> bytes:
-        """Read the whole body, which the guard has bounded, and keep it for the app."""
-        chunks: list[bytes] = []
-        while True:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                raise ClientGone
-            chunks.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                break
-        body = b"".join(chunks)
-        self._taken = [{"type": "http.request", "body": body, "more_body": False}]
-        return body
-
-
-class ClientGone(Exception):
-    """The client went away before its request was complete. There is nobody to answer."""
+    scope: Scope
+    body: Body
+    send: Send
+    database: Database
+    terms: Terms
+    claim: Claim | None = None
+    batched: bool = False
+    """Whether the handler's batch claims the key."""
+    runs: int = 0
+    """How often it was run before."""
+    settled: Callable[[], None] = lambda: None
+    """Called once its transaction has ended."""
 
 
 class UnitLayer:
@@ -120,10 +85,15 @@ class UnitLayer:
     Args:
         app: the app.
         database: where transactions come from.
-        policies: which routes take an Idempotency-Key.
+        replica: where those of routes with `read_only=True` come from; by default the same database. It is not
+            fallen back from: what its absence would do to the primary is worse than the 503.
+        policies: which routes take an Idempotency-Key, and on what terms their transactions are begun.
         caller: names the sender of a request; by default its principal, else its Authorization header.
         options: bounds.
         metrics: where outcomes are counted; nowhere by default.
+
+    Raises:
+        SettingsError: a key for kept replies is malformed.
     """
 
     def __init__(
@@ -131,6 +101,7 @@ class UnitLayer:
         app: ASGIApp,
         database: Database,
         *,
+        replica: Database | None = None,
         policies: PolicyTable | None = None,
         caller: Caller = caller_of,
         options: UnitOptions | None = None,
@@ -138,9 +109,12 @@ class UnitLayer:
     ) -> None:
         self._app = app
         self._database = database
+        self._replica = replica if replica is not None else database
         self._policies = policies if policies is not None else PolicyTable()
         self._caller = caller
         self._options = options if options is not None else UnitOptions()
+        key = self._options.reply_key
+        self._seal = None if key is None else Seal([key, *self._options.former_reply_keys])
         self._queries = load_queries("workhorse.units", "sql/queries.sql")
         self._turns = Turns(wait_seconds=self._options.wait_seconds)
         registry = metrics if metrics is not None else Registry(None)
@@ -157,81 +131,83 @@ class UnitLayer:
             await self._app(scope, receive, send)
             return
         policy = self._policies.find(scope["method"], route_path(scope))
+        call = Call(scope=scope, body=Body(receive), send=send, database=self._database, terms=terms_of(policy))
+        if call.terms.read_only:
+            call.database = self._replica
         if policy is None or not policy.idempotent:
-            await self._run(scope, Body(receive), send, claim=None)
+            await self._run(call)
             return
         try:
             key = _key_of(scope, policy)
         except Problem as problem:
             await self._answer(problem, scope, send)
             return
-        body = Body(receive)
         if key is None:
-            await self._run(scope, body, send, claim=None)
+            await self._run(call)
             return
         try:
-            content = await body.read()
+            content = await call.body.read()
         except ClientGone:
             return
-        claim = make_claim(scope, caller=self._caller(scope), key=key, body=content)
+        call.batched = policy.batched
+        call.claim = make_claim(scope, caller=self._caller(scope), key=key, body=content)
         try:
-            turn = await self._turns.take(claim.scope)
+            turn = await self._turns.take(call.claim.scope)
         except KeyInFlight as problem:
             await self._answer(problem, scope, send)
             return
+        call.settled = turn.end
         try:
-            await self._run(scope, body, send, claim=claim, settled=turn.end)
+            await self._run(call)
         finally:
             turn.end()
 
-    async def _run(
-        self,
-        scope: Scope,
-        body: Body,
-        send: Send,
-        *,
-        claim: Claim | None,
-        settled: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Run the request until it is answered. `settled` is called once its transaction has ended."""
+    async def _run(self, call: Call) -> None:
+        """Run the request until it is answered."""
         for attempt in range(1, self._options.attempts + 1):
-            exchange = await self._begin(scope, body, send, claim, settled)
+            exchange = await self._begin(call)
             if exchange is None:
                 return
             try:
-                failure = await self._attempt(exchange, scope, body)
+                failure = await self._attempt(exchange, call)
             except BaseException:
                 # Cancelled: the server stops. A word to the database could wait; its absence is a rollback too.
                 if exchange.transaction is not None:
                     await exchange.transaction.abandon()
                 raise
+            if exchange.answered:
+                self._outcomes.labels("replayed").add(1)
+                return
             if failure is None or exchange.stage is Stage.PASSING:
                 await self._conclude(exchange, failure)
                 return
             reason = self._reason_to_repeat(exchange, failure)
             if exchange.transaction is not None:
-                await exchange.transaction.rollback()
+                with suppress(RunAgain):  # a share of a batch that was undone meanwhile: rolled back is rolled back
+                    await exchange.transaction.rollback()
             if reason is None:
-                await self._fail(exchange, failure, scope, send)
+                await self._fail(exchange, failure, call.scope, call.send)
                 return
-            if attempt == self._options.attempts or not body.repeatable:
-                gave_up = Conflict(attempt) if reason == "conflict" else DatabaseUnavailable()
-                await self._answer(gave_up, scope, send)
+            if attempt == self._options.attempts or not call.body.repeatable:
+                gave_up = DatabaseUnavailable() if reason == "connection" else Conflict(attempt)
+                await self._answer(gave_up, call.scope, call.send)
                 return
             self._repeats.labels(reason).add(1)
-            body.rewind()
-            await asyncio.sleep(random.random() * PAUSE_SECONDS * 2**attempt)  # noqa: S311 - spreads load, hides nothing
+            call.body.rewind()
+            call.runs += 1
+            if reason != "batch":
+                await pause(attempt)
 
-    async def _attempt(self, exchange: Exchange, scope: Scope, body: Body) -> Exception | None:
+    async def _attempt(self, exchange: Exchange, call: Call) -> Exception | None:
         """Call the app once. Returns what went wrong, if anything did."""
-        token = OPENER.set(exchange.open)
+        token = OPENER.set(exchange)
         try:
-            await self._app(scope, body.receive, exchange.send)
+            await self._app(call.scope, call.body.receive, exchange.send)
         except Problem as problem:
             if exchange.stage is not Stage.NEW:
                 return exchange.failure or problem
             # The framework did not answer it. Said through the exchange, it commits or rolls back like any reply.
-            if failure := await self._speak(problem, scope, exchange):
+            if failure := await self._speak(problem, call.scope, exchange):
                 return failure
         except Exception as error:  # noqa: BLE001 - judged by the caller: repeated, answered or raised again
             return exchange.failure or error
@@ -245,48 +221,79 @@ class UnitLayer:
                 return error
         return exchange.failure
 
-    async def _begin(
-        self, scope: Scope, body: Body, send: Send, claim: Claim | None, settled: Callable[[], None]
-    ) -> Exchange | None:
+    async def _begin(self, call: Call) -> Exchange | None:
         """Prepare a run; with a claim, begin its transaction. None if the request was answered already."""
-        if claim is None:
-            return Exchange(self._database, self._queries, send, broken=lambda: body.broken)
-        query = Query(self._queries["claim_reply"], (claim.scope, claim.lock_key, self._options.keep_seconds))
+        if call.claim is None or call.batched:
+            return self._exchange(call)
         try:
-            transaction, row = await self._database.begin(query)
-        except DatabaseUnavailable as problem:
-            await self._answer(problem, scope, send)
+            transaction, row = await self._claim(call, call.claim)
+        except (DatabaseUnavailable, KeyInFlight) as problem:
+            await self._answer(problem, call.scope, call.send)
             return None
         except Exception as error:
-            if not self._database.timed_out(error):
+            if not call.database.timed_out(error):
                 raise
-            await self._answer(KeyInFlight(), scope, send)
+            await self._answer(KeyInFlight(), call.scope, call.send)
             return None
         if row is None:
-            return Exchange(
-                self._database,
-                self._queries,
-                send,
-                transaction=transaction,
-                claim=claim,
-                max_reply_bytes=self._options.max_reply_bytes,
-                broken=lambda: body.broken,
-                settled=settled,
-            )
+            return self._exchange(call, transaction)
         await transaction.rollback()
-        kept = answer(claim, row)
+        kept = answer(call.claim, row, self._seal)
         if isinstance(kept, Reply):
             self._outcomes.labels("replayed").add(1)
-            await send_reply(kept, send, head=scope["method"] == "HEAD")
+            await send_reply(kept, call.send, head=call.scope["method"] == "HEAD")
         else:
             self._outcomes.labels("refused").add(1)
-            await self._answer(kept, scope, send)
+            await self._answer(kept, call.scope, call.send)
         return None
+
+    def _exchange(self, call: Call, transaction: Transaction | None = None) -> Exchange:
+        return Exchange(
+            call.database,
+            self._queries,
+            call.send,
+            terms=call.terms,
+            transaction=transaction,
+            claim=call.claim,
+            seal=self._seal,
+            max_reply_bytes=self._options.max_reply_bytes,
+            broken=lambda: call.body.broken,
+            settled=call.settled,
+            batched=call.batched,
+            keep_seconds=self._options.keep_seconds,
+            wait_seconds=self._options.wait_seconds,
+            repeated=call.runs > 0,
+        )
+
+    async def _claim(self, call: Call, claim: Claim) -> tuple[Transaction, Sequence[Any] | None]:
+        """Begin a transaction that holds the key, together with the reply that was kept for it, if there is one.
+
+        A transaction with one snapshot for all its statements cannot wait for a key: it would not see the reply that
+        it waited for. It is told that the key is taken, waits in a transaction of read committed, and begins anew.
+
+        Raises:
+            KeyInFlight: others with the same key kept coming in between.
+        """
+        query = Query(self._queries["claim_reply"], (claim.scope, claim.lock_key, self._options.keep_seconds))
+        for attempt in range(1, self._options.attempts + 1):
+            transaction, row = await call.database.begin(query, terms=call.terms)
+            if row is None or row[0] is not None:
+                return transaction, row
+            await transaction.rollback()
+            waited = call.terms._replace(isolation="read committed")
+            transaction, row = await call.database.begin(query, terms=waited)
+            if row is not None:
+                return transaction, row
+            await transaction.rollback()
+            await pause(attempt)
+        raise KeyInFlight
 
     def _reason_to_repeat(self, exchange: Exchange, failure: Exception) -> str | None:
         """Why this run may be repeated; None if it may not. Nothing of it has been sent or written."""
         if isinstance(failure, OutcomeUnknown):
             return None
+        if isinstance(failure, RunAgain):
+            return "batch"
         if self._database.conflicted(failure):
             return "conflict"
         if exchange.transaction is None or self._database.timed_out(failure):
@@ -302,6 +309,7 @@ class UnitLayer:
             await exchange.release(exchange.body)
         elif transaction is not None:
             await transaction.rollback()  # of no effect after a commit
+        await exchange.take_leave()
         if transaction is not None and exchange.start is not None and work is not None:
             committed = exchange.start["status"] < 400 or work.keeps
             self._outcomes.labels("committed" if committed else "rolled_back").add(1)
@@ -340,3 +348,12 @@ def _key_of(scope: Scope, policy: Policy) -> str | None:
     if policy.idempotent == "required":
         raise KeyMissing
     return None
+
+
+def terms_of(policy: Policy | None) -> Terms:
+    """On what terms the transactions of the request that is being served are begun."""
+    request = CURRENT.get(None)
+    deadline = 0.0 if request is None else request.deadline
+    if policy is None:
+        return Terms(deadline=deadline)
+    return Terms(isolation=policy.isolation, read_only=policy.read_only, deadline=deadline)

@@ -13,18 +13,22 @@ Commit happens inside the app's own `send` of its last message. So whatever a fr
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from typing import Any
 
-from workhorse.asgi import Message, Send
+from workhorse.asgi import Message, Send, send_reply
 from workhorse.context import CURRENT
-from workhorse.contracts import Database, Query, Transaction
-from workhorse.errors import OutcomeUnknown, UnitClosed
+from workhorse.contracts import ON_USUAL_TERMS, Database, Query, Terms, Transaction
+from workhorse.errors import OutcomeUnknown, Problem, UnitClosed, UnitError, WorkhorseError
+from workhorse.problems import render_problem, request_instance
 from workhorse.sql import Queries
-from workhorse.units.idempotency import Claim, pack_headers
-from workhorse.units.work import Work
+from workhorse.units.aftermath import call_after_commit
+from workhorse.units.idempotency import Claim, answer, kept_columns
+from workhorse.units.sealing import Seal
+from workhorse.units.work import Callback, Work
 
-__all__ = ["Exchange", "Stage"]
+__all__ = ["Exchange", "RunAgain", "Stage"]
 
 
 class Stage(Enum):
@@ -40,6 +44,10 @@ class Stage(Enum):
     """The commit failed: the app's reply is void."""
 
 
+class RunAgain(WorkhorseError):
+    """Nothing of this run stands, by no fault of its own: the request is to be run again."""
+
+
 class Exchange:
     """One run. A run that lost to another transaction is followed by a new exchange.
 
@@ -47,29 +55,44 @@ class Exchange:
         database: where the transaction comes from.
         queries: the room's SQL.
         send: the server's.
+        terms: on what the transaction is begun.
         transaction: begun already, for a request with a claim.
         claim: the request's key.
+        seal: encrypts the reply that is kept.
         max_reply_bytes: the largest body that is kept.
         broken: what went wrong while the request's body was read, if anything did.
         settled: called once the transaction has ended.
+        batched: the claim is left to the batch that the handler joins.
+        keep_seconds: how long a key is answered with its first reply.
+        wait_seconds: longest wait for the first request with the same key.
+        repeated: whether the request has been run before.
     """
 
     __slots__ = (
         "_broken",
+        "_callbacks",
         "_claim",
         "_database",
         "_lock",
         "_max_reply",
         "_pieces",
         "_queries",
+        "_seal",
         "_send",
         "_settled",
+        "_terms",
+        "answered",
+        "batched",
         "body",
         "closed",
         "failure",
+        "keep_seconds",
+        "loop",
+        "repeated",
         "stage",
         "start",
         "transaction",
+        "wait_seconds",
         "work",
     )
 
@@ -79,21 +102,37 @@ class Exchange:
         queries: Queries,
         send: Send,
         *,
+        terms: Terms = ON_USUAL_TERMS,
         transaction: Transaction | None = None,
         claim: Claim | None = None,
+        seal: Seal | None = None,
         max_reply_bytes: int = 0,
         broken: Callable[[], Exception | None] = lambda: None,
         settled: Callable[[], None] = lambda: None,
+        batched: bool = False,
+        keep_seconds: int = 86_400,
+        wait_seconds: float = 30,
+        repeated: bool = False,
     ) -> None:
         self._database = database
         self._queries = queries
         self._send = send
+        self._terms = terms
         self._claim = claim
+        self._seal = seal
+        self._callbacks: list[Callback] = []
         self._broken = broken
         self._settled = settled
         self._max_reply = max_reply_bytes
         self._lock: asyncio.Lock | None = None
         self._pieces: list[bytes] = []
+        self.loop = asyncio.get_running_loop()
+        self.batched = batched
+        self.keep_seconds = keep_seconds
+        self.wait_seconds = wait_seconds
+        self.repeated = repeated
+        self.answered = False
+        """Whether the request was answered with what was kept for its key."""
         self.stage = Stage.NEW
         self.closed = False
         self.start: Message | None = None
@@ -114,7 +153,12 @@ class Exchange:
                             "the reply has left, so no unit can commit with it: call unit() before the reply starts,"
                             " not in a streaming body or a background task"
                         )
-                    transaction, _ = await self._database.begin()
+                    if self.batched and self._claim is not None:
+                        raise UnitError(
+                            "the policy of this route is batched, so its Idempotency-Key is claimed by its batch: call"
+                            " the batched function before unit(), or take `batched` out of the policy"
+                        )
+                    transaction, _ = await self._database.begin(terms=self._terms)
                     if self._left():  # while this call waited for a connection
                         await transaction.rollback()
                         raise UnitClosed("the reply left before the unit was open: await unit() before replying")
@@ -122,6 +166,47 @@ class Exchange:
         if self._left():
             raise UnitClosed("this request's unit has ended with its reply")
         return self.work
+
+    @property
+    def database(self) -> Database:
+        """Where the transaction comes from."""
+        return self._database
+
+    @property
+    def claim(self) -> Claim | None:
+        """The request's key."""
+        return self._claim
+
+    def check_joins(self, name: str) -> None:
+        """See that the request can be done in a batch.
+
+        Raises:
+            UnitClosed: the reply has left.
+            UnitError: the request has a transaction of its own.
+        """
+        if self._left():
+            raise UnitClosed(f"the reply has left, so nothing can commit with it: call {name}() before replying")
+        if self.transaction is not None:
+            why = (
+                "a request does one batched command, and this one has done it"
+                if self.batched
+                else "its policy has to say batched=True, and the handler must not call unit() first"
+            )
+            raise UnitError(f"this request has a transaction already, so {name}() cannot do it in a batch: {why}")
+
+    def join(self, transaction: Transaction, work: Work) -> None:
+        """Hold the reply until `transaction`, which is a part of a batch's, has been committed."""
+        self.transaction, self.work = transaction, work
+        self.batched = True
+
+    async def answer(self, row: Sequence[Any]) -> None:
+        """Reply in the app's stead with what was kept for the request's key; what the app says is dropped."""
+        assert self._claim is not None
+        kept = answer(self._claim, row, self._seal)
+        if isinstance(kept, Problem):
+            kept = render_problem(kept, instance=request_instance())
+        self.answered, self.stage = True, Stage.SPENT
+        await send_reply(kept, self._send)
 
     def _left(self) -> bool:
         """Whether the reply has started, so that nothing can join the unit any more."""
@@ -131,6 +216,8 @@ class Exchange:
         """Take a message of the app's reply: pass it on, or hold it until the commit."""
         if self.stage is Stage.PASSING:
             await self._send(message)
+            if self._callbacks and is_last(message):
+                await self.take_leave()
         elif self.stage is Stage.NEW:
             if message["type"] != "http.response.start":
                 await self._send(message)  # an informational reply (103), which promises nothing
@@ -150,7 +237,7 @@ class Exchange:
             if gathered is None:
                 return
             message = gathered
-        whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+        whole = is_last(message)
         if whole and self.start["status"] >= 500:
             self.body = message
             return
@@ -182,6 +269,14 @@ class Exchange:
         self.stage = Stage.PASSING
         await self._send(self.start)
         await self._send(message)
+        if self._callbacks and is_last(message):
+            await self.take_leave()
+
+    async def take_leave(self) -> None:
+        """Call what the app wants to be called after the commit, if there was one, and was not called yet."""
+        callbacks, self._callbacks = self._callbacks, []
+        if callbacks:
+            await call_after_commit(callbacks)
 
     async def settle(self, body: bytes | None) -> None:
         """Commit or roll back, as the held status and the handler decide. `body` is None for a streamed reply.
@@ -205,7 +300,8 @@ class Exchange:
                 request = CURRENT.get(None)
                 if request is not None:
                     request.settling = True
-                await self.transaction.commit(self._kept(body))
+                await self.transaction.commit([*self.work.drain(), *self._kept(body)])
+                self._callbacks = self.work.callbacks()
         except Exception as error:
             self.stage = Stage.SPENT
             self.failure = error
@@ -218,24 +314,21 @@ class Exchange:
             raise
         self._settled()
 
-    def _kept(self, body: bytes | None) -> Query | None:
+    def _kept(self, body: bytes | None) -> list[Query]:
         """The statement that keeps the reply for a retry, if the request has a key."""
         if self._claim is None:
-            return None
+            return []
         assert self.start is not None
         if body is not None and len(body) > self._max_reply:
             body = None
-        headers = pack_headers(list(self.start.get("headers", ())))
-        return Query(
-            self._queries["keep_reply"],
-            (
-                self._claim.scope,
-                self._claim.digest,
-                self.start["status"],
-                headers,
-                None if body is None else bytes(body),
-            ),
-        )
+        body = None if body is None else bytes(body)
+        params = kept_columns(self._claim, self.start["status"], self.start.get("headers", ()), body, self._seal)
+        return [Query(self._queries["keep_reply"], params)]
+
+
+def is_last(message: Message) -> bool:
+    """Whether the reply ends with this message."""
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 def declared_length(start: Message) -> int:

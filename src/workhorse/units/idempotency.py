@@ -9,6 +9,7 @@ A key that is older than its reply is refused as stale, where the draft would le
 retried a day late, running again is the very thing that the key was meant to prevent.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
@@ -20,6 +21,7 @@ import msgspec
 from workhorse.asgi import Reply, Scope
 from workhorse.context import CURRENT
 from workhorse.errors import PROBLEM_PREFIX, Fault, Problem
+from workhorse.units.sealing import CannotOpen, Seal
 
 __all__ = [
     "Caller",
@@ -33,6 +35,7 @@ __all__ = [
     "answer",
     "authorization_of",
     "caller_of",
+    "kept_columns",
     "make_claim",
     "pack_headers",
     "parse_key",
@@ -44,6 +47,8 @@ Caller = Callable[[Scope], str]
 HEADER: Final = "Idempotency-Key"
 MAX_KEY: Final = 255
 REPLAYED: Final = (b"idempotent-replayed", b"true")
+
+logger = logging.getLogger(__name__)
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]]).decode
@@ -183,16 +188,39 @@ def make_claim(scope: Scope, *, caller: str, key: str, body: bytes) -> Claim:
     )
 
 
-def answer(claim: Claim, row: Sequence[Any]) -> Reply | Problem:
+def answer(claim: Claim, row: Sequence[Any], seal: Seal | None = None) -> Reply | Problem:
     """What a request gets whose key has taken effect before. `row` is that of the query `claim_reply`."""
-    digest, status, headers, body, stale = row
+    digest, status, headers, body, stale, *key_id = row
     if bytes(digest) != claim.digest:
         return KeyReused()
     if stale:
         return KeyStale()
     if body is None:
         return ReplyNotKept(status)
-    return Reply(status=status, headers=(*_unpack(headers), REPLAYED), body=bytes(body))
+    headers, body = bytes(headers), bytes(body)
+    if key_id and key_id[0] is not None:
+        if seal is None:
+            logger.error("a kept reply is encrypted, and no key for kept replies is configured; nothing was run again")
+            return ReplyNotKept(status)
+        try:
+            headers = seal.open(bytes(key_id[0]), claim.scope, b"headers", headers)
+            body = seal.open(bytes(key_id[0]), claim.scope, b"body", body)
+        except CannotOpen:
+            logger.exception("the reply kept for a retried Idempotency-Key cannot be opened; nothing was run again")
+            return ReplyNotKept(status)
+    return Reply(status=status, headers=(*_unpack(headers), REPLAYED), body=body)
+
+
+def kept_columns(
+    claim: Claim, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes | None, seal: Seal | None = None
+) -> tuple[UUID, bytes, int, bytes, bytes | None, bytes | None]:
+    """The parameters of the query `keep_reply`: a reply as it is kept, encrypted if there is a seal."""
+    packed = pack_headers(headers)
+    if seal is None:
+        return claim.scope, claim.digest, status, packed, body, None
+    packed = seal.seal(claim.scope, b"headers", packed)
+    sealed = None if body is None else seal.seal(claim.scope, b"body", body)
+    return claim.scope, claim.digest, status, packed, sealed, seal.key_id
 
 
 def pack_headers(headers: Sequence[tuple[bytes, bytes]]) -> bytes:

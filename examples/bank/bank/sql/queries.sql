@@ -35,10 +35,12 @@ FROM account CROSS JOIN newer LEFT JOIN page ON true
 WINDOW later AS (ORDER BY page.id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ORDER BY page.id DESC;
 
--- name: post_transfer
--- Posts one transfer, or says why not.
+-- name: post_batch
+-- Posts many transfers, and says of each how it went and when, in their order.
 SELECT outcome, transfer, at
-FROM bank.post_transfer(%(debtor)s, %(creditor)s, %(currency)s, %(amount)s, %(reference)s);
+FROM bank.post_batch(%(debtors)s::bigint[], %(creditors)s::bigint[], %(currencies)s::text[],
+    %(amounts)s::bigint[], %(references)s::text[])
+ORDER BY place;
 
 -- name: find_transfer
 -- One transfer.

@@ -11,8 +11,8 @@ nothing has been done yet: `begin` then clears the pool of the dead and tries ag
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, get_args
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -20,17 +20,37 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from workhorse.contracts import Query
+from workhorse.contracts import ON_USUAL_TERMS, Isolation, Query, Terms
 from workhorse.errors import DatabaseUnavailable, StartupError
 from workhorse.state.postgres import faults
 from workhorse.state.postgres.roundtrip import Prepared, round_trip
-from workhorse.state.postgres.transaction import PULSE_SECONDS, Connection, PostgresTransaction, Pulse, answer_within
+from workhorse.state.postgres.transaction import (
+    GRACE_SECONDS,
+    PULSE_SECONDS,
+    Connection,
+    PostgresTransaction,
+    Pulse,
+    answer_within,
+    time_left,
+)
 
-__all__ = ["PostgresDatabase"]
+__all__ = ["PostgresDatabase", "opening"]
 
 Row = tuple[Any, ...]
 
-BEGIN: Final = Query("BEGIN")
+BEGIN: Final[Mapping[tuple[Isolation | None, bool], Query]] = {
+    (level, read_only): Query(
+        "BEGIN" + (f" ISOLATION LEVEL {level.upper()}" if level else "") + (" READ ONLY" if read_only else "")
+    )
+    for level in (None, *get_args(Isolation))
+    for read_only in (False, True)
+}
+# Of this transaction only, and as a parameter, so that the server knows the statement already.
+LIMIT: Final = "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)"
+# A deadline that is hardly nearer than the session's own time-out is left to this side of the connection.
+SLACK_SECONDS: Final = 1.0
+# The wait for a lock ends a little before the statement's own end, so that the error says which of the two it was.
+LOCK_SHARE: Final = 0.9
 # Settings and the role that an earlier unit SET without LOCAL. Before BEGIN, because a failure after COMMIT would read
 # as one of the commit.
 RESET: Final = (Query("RESET ALL"), Query("RESET ROLE"))
@@ -38,8 +58,6 @@ RESET: Final = (Query("RESET ALL"), Query("RESET ROLE"))
 WAITING: Final = 4_096
 # How long the pool goes on trying to replace one lost connection before it leaves that to the next request.
 RECONNECT_SECONDS: Final = 2.0
-# How long after its own time-out the server's answer is still waited for.
-GRACE_SECONDS: Final = 3.0
 
 
 class PostgresDatabase:
@@ -68,6 +86,7 @@ class PostgresDatabase:
     ) -> None:
         self._url = url
         self._acquire_timeout = acquire_timeout_seconds
+        self._statement_timeout = statement_timeout_seconds
         self._patience = statement_timeout_seconds + GRACE_SECONDS
         self._sweep: asyncio.Task[None] | None = None
         self._pulse = Pulse()
@@ -121,18 +140,22 @@ class PostgresDatabase:
             self._sweep.cancel()
         await self._pool.close()
 
-    async def begin(self, first: Query | None = None) -> tuple[PostgresTransaction, Row | None]:
+    async def begin(
+        self, first: Query | None = None, *, terms: Terms = ON_USUAL_TERMS
+    ) -> tuple[PostgresTransaction, Row | None]:
         """Open a transaction, and run `first` in the round trip of its BEGIN."""
-        deadline = asyncio.get_running_loop().time() + self._acquire_timeout
+        deadline = asyncio.get_running_loop().time() + time_left(self._acquire_timeout, terms.deadline)
         while True:
             connection = await self._acquire(deadline)
             prepared = self._prepared.setdefault(connection, set())
-            transaction = PostgresTransaction(self._pool, connection, self._pulse, patience=self._patience)
+            transaction = PostgresTransaction(
+                self._pool, connection, self._pulse, patience=self._patience, deadline=terms.deadline
+            )
             try:
-                commands = (*RESET, BEGIN) if first is None else (*RESET, BEGIN, first)
-                async with answer_within(self._patience):
+                commands = (*RESET, *opening(terms, self._statement_timeout), *(() if first is None else (first,)))
+                async with answer_within(time_left(self._patience, terms.deadline)):
                     *_, rows = await round_trip(connection, commands, prepared)
-                return transaction, rows[0] if rows else None
+                return transaction, rows[0] if rows and first is not None else None
             except psycopg.errors.InvalidSqlStatementName:
                 # Forgotten by the server; nothing has been done, and it is prepared anew.
                 await transaction.rollback()
@@ -234,3 +257,13 @@ class PostgresDatabase:
             return str(error).strip().splitlines()[-1]
         await connection.close()
         return "it answers now, but was too slow"
+
+
+def opening(terms: Terms, statement_timeout_seconds: float) -> tuple[Query, ...]:
+    """What opens a transaction on these terms, on a session that ends statements after the given time by itself."""
+    begin = BEGIN[terms.isolation, terms.read_only]
+    left = time_left(statement_timeout_seconds, terms.deadline)
+    if left > statement_timeout_seconds - SLACK_SECONDS:
+        return (begin,)
+    milliseconds = max(1, int(left * 1000))  # 0 would be no limit at all
+    return begin, Query(LIMIT, (str(milliseconds), str(max(1, int(milliseconds * LOCK_SHARE)))))

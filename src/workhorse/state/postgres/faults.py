@@ -7,14 +7,13 @@ deep other errors wrap them: so an app may use any driver, behind SQLAlchemy or 
 from collections.abc import Iterator
 from typing import Final, cast
 
-import psycopg
-
 __all__ = ["conflicted", "disconnected", "related", "sqlstates", "timed_out"]
 
 # Class 40, transaction rollback: serialization_failure and deadlock_detected (PostgreSQL manual, appendix A).
 CONFLICTS: Final = frozenset({"40001", "40P01"})
-# admin_shutdown, crash_shutdown, cannot_connect_now: the server's last words before the socket closes.
-LOST: Final = frozenset({"57P01", "57P02", "57P03", "08006"})
+# admin_shutdown, crash_shutdown, cannot_connect_now: the server's last words before the socket closes; then
+# connection_failure and connection_does_not_exist, which the drivers say.
+LOST: Final = frozenset({"57P01", "57P02", "57P03", "08006", "08003"})
 # query_canceled (statement_timeout), lock_not_available (lock_timeout), idle_in_transaction_session_timeout.
 TIMEOUTS: Final = frozenset({"57014", "55P03", "25P03"})
 # How many errors are looked at for a driver's one among their causes; a bound, because the chains can be circular.
@@ -40,15 +39,17 @@ def sqlstates(error: BaseException) -> set[str]:
     return {state for state in states if isinstance(state, str)}
 
 
+def constraint(error: BaseException) -> str | None:
+    """The name of the constraint that `error` is about: psycopg has it in its diagnostics, asyncpg on the error."""
+    return cast("str | None", getattr(getattr(error, "diag", error), "constraint_name", None))
+
+
 def conflicted(error: BaseException) -> bool:
     """Whether the transaction lost to another, and may be run again."""
     if not CONFLICTS.isdisjoint(sqlstates(error)):
         return True
     # Under REPEATABLE READ, a claim may not see a reply that was committed while it waited; its key does.
-    return any(
-        isinstance(one, psycopg.errors.UniqueViolation) and one.diag.constraint_name == "replies_pkey"
-        for one in related(error)
-    )
+    return any(constraint(one) == "replies_pkey" for one in related(error))
 
 
 def disconnected(error: BaseException) -> bool:

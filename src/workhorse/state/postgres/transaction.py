@@ -8,7 +8,7 @@ not undone: session-level advisory locks, LISTEN and temporary tables.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Self
 
 import psycopg
@@ -21,7 +21,7 @@ from workhorse.errors import OutcomeUnknown, UnitClosed, UnitError
 from workhorse.state.postgres.faults import disconnected
 from workhorse.state.postgres.roundtrip import round_trip
 
-__all__ = ["Connection", "LeasedConnection", "PostgresTransaction", "Pulse", "obstacle"]
+__all__ = ["GRACE_SECONDS", "Connection", "LeasedConnection", "PostgresTransaction", "Pulse", "obstacle", "unanswered"]
 
 Row = tuple[Any, ...]
 Connection = AsyncConnection[Row]
@@ -29,10 +29,13 @@ Params = Sequence[object] | Mapping[str, object]
 
 COMMIT: Final = Query("COMMIT")
 ROLLBACK: Final = Query("ROLLBACK")
+TORN: Final = "the transaction was ended by a COMMIT or ROLLBACK that was not the unit's"
 # Longer is not waited for a rollback: the end of the connection is one as well.
 ROLLBACK_SECONDS: Final = 2.0
 # How long an answer to a unit stands for the health of the database.
 PULSE_SECONDS: Final = 1.0
+# How long after a deadline, or the server's own time-out, its answer is still waited for.
+GRACE_SECONDS: Final = 3.0
 
 
 class LeasedConnection(AsyncConnection[Row]):
@@ -44,15 +47,19 @@ class LeasedConnection(AsyncConnection[Row]):
     """
 
     ended: bool
+    torn: bool
     patience: float
+    deadline: float
 
     @classmethod
-    def of(cls, pooled: Connection, *, patience: float) -> Self:
-        """Lease `pooled`. Longest wait for an answer: `patience` seconds."""
+    def of(cls, pooled: Connection, *, patience: float, deadline: float = 0.0) -> Self:
+        """Lease `pooled`. Longest wait for an answer: `patience` seconds, and not past the deadline (0: none)."""
         lease = cls.__new__(cls)
         lease.__dict__.update(pooled.__dict__)
         lease.ended = False
+        lease.torn = False
         lease.patience = patience
+        lease.deadline = deadline
         return lease
 
     def __del__(self, *_: object, **__: object) -> None:
@@ -71,8 +78,17 @@ class LeasedConnection(AsyncConnection[Row]):
         if self.ended:
             gen.close()
             raise UnitClosed("the unit has ended with its reply, and its connection serves others now")
-        async with answer_within(self.patience):
-            return await super().wait(gen, *arguments, **options)
+        if self.torn:
+            gen.close()
+            raise UnitError(TORN)
+        try:
+            async with answer_within(time_left(self.patience, self.deadline)):
+                return await super().wait(gen, *arguments, **options)
+        finally:
+            # Each answer of the server tells whether a transaction is open. Noted at once: the driver would begin
+            # another with the next statement, and nothing would show any more. (A broken connection has no status.)
+            if self.pgconn.transaction_status == TransactionStatus.IDLE:
+                self.torn = True
 
     async def commit(self) -> None:
         """Refused: the unit commits, with the reply."""
@@ -93,6 +109,11 @@ class LeasedConnection(AsyncConnection[Row]):
         raise UnitError("the connection is the pool's, and ends with it")
 
 
+def time_left(patience: float, deadline: float) -> float:
+    """How long an answer is waited for, in seconds: `patience`, but not past the deadline (monotonic; 0: none)."""
+    return min(patience, max(0.0, deadline - time.monotonic())) if deadline else patience
+
+
 @asynccontextmanager
 async def answer_within(seconds: float) -> AsyncGenerator[None]:
     """Bound the wait for a server that neither answers nor ends, whose own time-outs cannot be relied on.
@@ -107,6 +128,11 @@ async def answer_within(seconds: float) -> AsyncGenerator[None]:
         raise psycopg.errors.QueryCanceled(f"the database did not answer within {seconds:g} s") from error
 
 
+def unanswered(error: BaseException) -> bool:
+    """Whether the wait for an answer was given up on this side (`answer_within`): the server may have acted or not."""
+    return isinstance(error, psycopg.errors.QueryCanceled) and error.diag.sqlstate is None
+
+
 def obstacle(connection: Connection, lease: LeasedConnection | None) -> str:
     """Why the transaction on `connection` cannot be committed as a whole; empty if it can."""
     if connection.closed:
@@ -115,8 +141,8 @@ def obstacle(connection: Connection, lease: LeasedConnection | None) -> str:
     if status == TransactionStatus.INERROR:
         # COMMIT would answer ROLLBACK here, and no error: the client would be told of what never happened.
         return "a statement of this unit failed and its error was swallowed"
-    if status == TransactionStatus.IDLE:
-        return "the transaction was ended by a COMMIT or ROLLBACK that was not the unit's"
+    if status == TransactionStatus.IDLE or (lease is not None and lease.torn):
+        return TORN
     if lease is not None and lease.open_block:
         return (
             "a transaction() or pipeline() block is still open while the reply leaves. Close it before the handler"
@@ -137,13 +163,20 @@ class Pulse:
 class PostgresTransaction:
     """One transaction on one pooled connection (see `contracts.Transaction`)."""
 
-    __slots__ = ("_connection", "_ended", "_lease", "_patience", "_pool", "_pulse")
+    __slots__ = ("_connection", "_deadline", "_ended", "_lease", "_patience", "_pool", "_pulse")
 
     def __init__(
-        self, pool: AsyncConnectionPool[Connection], connection: Connection, pulse: Pulse, *, patience: float
+        self,
+        pool: AsyncConnectionPool[Connection],
+        connection: Connection,
+        pulse: Pulse,
+        *,
+        patience: float,
+        deadline: float = 0.0,
     ) -> None:
         self._pool = pool
         self._patience = patience
+        self._deadline = deadline
         self._pulse = pulse
         self._connection = connection
         self._lease: LeasedConnection | None = None
@@ -163,19 +196,28 @@ class PostgresTransaction:
         if self._ended:
             raise UnitClosed("the unit has ended with its reply, and its connection serves others now")
         if self._lease is None:
-            self._lease = LeasedConnection.of(self._connection, patience=self._patience)
+            self._lease = LeasedConnection.of(self._connection, patience=self._patience, deadline=self._deadline)
         return self._lease
 
     @property
     def lost(self) -> bool:
-        """Whether the connection broke."""
-        return self._connection.closed
+        """Whether the connection broke. Not said of one whose transaction others ended: that may stand in part."""
+        return self._connection.closed and not (self._lease is not None and self._lease.torn)
+
+    @property
+    def in_block(self) -> bool:
+        """Whether a `transaction()` or `pipeline()` block is open."""
+        return self._lease is not None and self._lease.open_block
+
+    def savepoint(self) -> AbstractAsyncContextManager[Any]:
+        """A block that is undone when an exception leaves it."""
+        return self.connection.transaction()
 
     async def execute(self, sql: str, params: Params = ()) -> AsyncCursor[Row]:
         """Run one statement."""
         return await self.connection.execute(sql, params or None)  # pyright: ignore[reportArgumentType]
 
-    async def commit(self, last: Query | None = None) -> None:
+    async def commit(self, last: Sequence[Query] = ()) -> None:
         """Run `last` and COMMIT in one round trip, then give the connection back."""
         connection = self._connection
         why_not = obstacle(connection, self._lease)
@@ -184,10 +226,10 @@ class PostgresTransaction:
         try:
             # Not by a prepared name: the app may have made the connection forget it, and here it is too late to repeat.
             async with answer_within(self._patience):
-                await round_trip(connection, (COMMIT,) if last is None else (last, COMMIT), None)
+                await round_trip(connection, (*last, COMMIT), None)
         except psycopg.Error as error:
-            unanswered = connection.pgconn.transaction_status == TransactionStatus.ACTIVE
-            if connection.closed or unanswered or disconnected(error):
+            active = connection.pgconn.transaction_status == TransactionStatus.ACTIVE
+            if connection.closed or active or unanswered(error) or disconnected(error):
                 await connection.close()
                 await self.release()
                 raise OutcomeUnknown from error

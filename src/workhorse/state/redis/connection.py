@@ -5,6 +5,8 @@ repetition. A connection that was used when the deadline passed is closed, never
 way. What is repeated is a command whose connection turned out to be broken, once and at once: the server was restarted
 while it slept. So a command may run twice, and every command that is sent here has to bear that.
 
+A cluster is one client as well, to which each command goes by its keys' hash slot; so its keys have to share one.
+
 Who waits for a connection is served in turn. The driver's own blocking pool lets newcomers go first: under load some
 would wait until their time is over, on a server that is well.
 """
@@ -12,19 +14,21 @@ would wait until their time is over, on a server that is well.
 import asyncio
 from collections.abc import Sequence
 from hashlib import sha1
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionBroken
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from workhorse.errors import SettingsError, StoreUnavailable
 
 __all__ = ["Client", "Script", "ask", "close_redis", "open_redis", "ping_redis"]
 
 REPETITIONS: Final = 1
+# The driver's own for clusters is no RedisError.
+FAILURES: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 
 class Client:
@@ -32,7 +36,10 @@ class Client:
 
     __slots__ = ("_driver", "_turns")
 
-    def __init__(self, driver: Redis, *, pool_max: int) -> None:
+    cluster: ClassVar[bool] = False
+    """Whether the keys of one command have to share a hash slot."""
+
+    def __init__(self, driver: Redis | RedisCluster, *, pool_max: int) -> None:
         self._driver = driver
         self._turns = asyncio.Semaphore(pool_max)
 
@@ -47,12 +54,21 @@ class Client:
         await self._driver.aclose()
 
 
+class ClusterClient(Client):
+    """The same for a Redis Cluster."""
+
+    __slots__ = ()
+
+    cluster: ClassVar[bool] = True
+
+
 def open_redis(url: str, *, pool_max: int = 16, timeout_seconds: float = 1.0) -> Client:
     """Prepare a pool of connections. None is made yet: `ping_redis` tells whether the server is there.
 
     Args:
         url: `redis://[user:password@]host[:port][/database]`, `rediss://...` for TLS with the server's certificate
-            and name verified, or `unix:///path/to/socket`.
+            and name verified, or `unix:///path/to/socket`. For a cluster `redis+cluster://` or `rediss+cluster://`,
+            and one of its nodes.
         pool_max: connections at most. Who finds none free waits for its turn, within its command's deadline.
         timeout_seconds: longest wait for a connection to be made, to take a command, and to answer.
 
@@ -60,6 +76,8 @@ def open_redis(url: str, *, pool_max: int = 16, timeout_seconds: float = 1.0) ->
         SettingsError: the URL is malformed.
     """
     options: dict[str, Any] = {}
+    if url.partition("://")[0].endswith("+cluster"):
+        return _open_cluster(url, pool_max=pool_max, timeout_seconds=timeout_seconds)
     if not url.startswith("unix:"):
         options["socket_keepalive"] = True
     try:
@@ -80,6 +98,22 @@ def open_redis(url: str, *, pool_max: int = 16, timeout_seconds: float = 1.0) ->
     return Client(Redis.from_pool(pool), pool_max=pool_max)
 
 
+def _open_cluster(url: str, *, pool_max: int, timeout_seconds: float) -> Client:
+    try:
+        driver = cast("Any", RedisCluster).from_url(
+            url.replace("+cluster://", "://", 1),
+            max_connections=pool_max,
+            socket_connect_timeout=timeout_seconds,
+            socket_timeout=timeout_seconds,
+            socket_keepalive=True,
+            # Of commands that were sent to a node which is gone, or has handed the slot to another.
+            retry=Retry(NoBackoff(), REPETITIONS),
+        )
+    except (RedisError, RedisClusterException, ValueError, TypeError) as error:
+        raise SettingsError(f"the cache's URL is malformed: {error}; write redis+cluster://HOST:6379") from error
+    return ClusterClient(driver, pool_max=pool_max)
+
+
 async def close_redis(client: Client) -> None:
     """Close every connection, those in use too."""
     await client.close()
@@ -95,7 +129,7 @@ async def ask(client: Client, *command: str | bytes | int, timeout_seconds: floa
     try:
         async with asyncio.timeout(timeout_seconds):
             return await client.execute(command)
-    except (RedisError, OSError, TimeoutError) as error:
+    except FAILURES as error:
         raise StoreUnavailable from error
 
 
@@ -138,5 +172,5 @@ class Script:
                 except NoScriptError:
                     # The server was restarted, or told to forget its scripts. EVAL keeps it for the next.
                     return await client.execute(("EVAL", self._text, *given))
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             raise StoreUnavailable from error

@@ -1,0 +1,375 @@
+"""Units on an app's own sync `Engine`, for handlers that frameworks run in threads.
+
+The request lives in the event loop, its handler in a thread, and the connection blocks: so whatever the unit does on
+the connection is done in a thread of the loop's executor, while the handler's thread waits for it. They take turns,
+since the handler only ever waits for one thing; two tasks of one request must not share such a unit.
+
+A thread cannot be ended from outside. What bounds the wait is the server: the engine's connections should have a
+`statement_timeout`, and a request's deadline is set on the transaction.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, cast
+
+import sqlalchemy.exc
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from workhorse.contracts import ON_USUAL_TERMS, Query, Rows, Terms
+from workhorse.errors import DatabaseUnavailable, OutcomeUnknown, SettingsError, StartupError, UnitClosed, UnitError
+from workhorse.state.postgres import faults
+from workhorse.state.sqlalchemy.database import ENDED, OPEN_BLOCK, SWALLOWED, lost_connection, refuse_autocommit
+from workhorse.state.sqlalchemy.statements import PULSE, FetchedRows, Params, following
+from workhorse.state.sqlalchemy.watch import KEY, TORN, Watch, watch_engine
+
+__all__ = ["SQLAlchemySyncDatabase", "SQLAlchemySyncTransaction"]
+
+DRIVERS: Final = ("psycopg", "psycopg2")
+# The values of libpq's PQtransactionStatus, which both drivers pass on.
+IDLE: Final = 0
+FAILED: Final = 3
+# For how long another connection is tried when one turns out to be dead.
+RETRY_SECONDS: Final = 5.0
+
+
+def status(raw: Any) -> int:
+    """What the server's last answer said of the transaction."""
+    return int(raw.info.transaction_status)
+
+
+def is_idle(raw: Any) -> bool:
+    """Whether no transaction is open."""
+    return status(raw) == IDLE
+
+
+def send(raw: Any, sql: str, params: Params = ()) -> tuple[FetchedRows, str]:
+    """Run one statement on the driver's connection. Returns its rows and the tag of the server's answer."""
+    with raw.cursor() as cursor:
+        cursor.execute(sql, adapted(params) or None)
+        rows: list[Any] = cursor.fetchall() if cursor.description is not None else []
+        return FetchedRows(rows, cursor.rowcount), str(cursor.statusmessage)
+
+
+def adapted(params: Params) -> Any:
+    """Parameters as both drivers take them: psycopg2 knows no UUID unless it is told."""
+    if isinstance(params, (list, tuple)):
+        return [str(value) if type(value).__name__ == "UUID" else value for value in params]
+    return params
+
+
+class SQLAlchemySyncTransaction:
+    """One transaction on one connection of an app's sync engine (see `contracts.Transaction`)."""
+
+    __slots__ = ("_connection", "_ended", "_make_session", "_session", "_was_lost", "_watch")
+
+    def __init__(self, connection: Connection, watch: Watch, make_session: Callable[..., Session]) -> None:
+        self._connection = connection
+        self._watch = watch
+        self._make_session = make_session
+        self._session: Session | None = None
+        self._ended = False
+        self._was_lost = False
+
+    def __repr__(self) -> str:
+        return f"<SQLAlchemySyncTransaction {'ended' if self._ended else 'open'}>"
+
+    @property
+    def connection(self) -> Connection:
+        """SQLAlchemy's connection, for as long as the transaction is open.
+
+        Raises:
+            UnitClosed: it has ended.
+        """
+        if self._ended:
+            raise UnitClosed(ENDED)
+        return self._connection
+
+    @property
+    def session(self) -> Session:
+        """The session on this connection; always the same. It works inside a savepoint, as the async one does.
+
+        Raises:
+            UnitClosed: the transaction has ended.
+        """
+        connection = self.connection
+        if self._session is None:
+            self._session = self._make_session(bind=connection, join_transaction_mode="create_savepoint")
+        return self._session
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection broke. Not said of one whose transaction others ended: that may stand in part."""
+        if self._watch.torn:
+            return False
+        if self._ended:
+            return self._was_lost
+        return self._connection.invalidated or bool(self._watch.raw.closed)
+
+    @property
+    def in_block(self) -> bool:
+        """Whether a savepoint is open; that of a session which has not committed is one."""
+        if self._ended or self._connection.closed:
+            return False
+        return self._connection.in_nested_transaction() or (
+            self._session is not None and self._session.in_transaction()
+        )
+
+    def savepoint(self) -> AbstractAsyncContextManager[Any]:
+        """A block that is undone when an exception leaves it."""
+        return self._nested()
+
+    @asynccontextmanager
+    async def _nested(self) -> AsyncGenerator[None]:
+        begin = self.connection.begin_nested if self._session is None else self._session.begin_nested
+        block = await asyncio.to_thread(begin)
+        try:
+            yield
+        except BaseException:
+            await asyncio.to_thread(block.rollback)
+            raise
+        await asyncio.to_thread(block.commit)
+
+    async def execute(self, sql: str, params: Params = ()) -> Rows:
+        """Run one statement, with `%s` or `%(name)s` for its parameters."""
+        return await asyncio.to_thread(self.execute_here, sql, params)
+
+    def execute_here(self, sql: str, params: Params = ()) -> FetchedRows:
+        """Run one statement in the calling thread."""
+        _ = self.connection
+        if self._watch.torn:
+            raise UnitError(TORN)
+        if self._session is not None and self._session.in_transaction():
+            self._session.connection()  # a session sends its savepoint late, and this has to come after it
+        try:
+            rows, _ = send(self._watch.raw, sql, params)
+        finally:
+            self._watch.look()
+        return rows
+
+    async def commit(self, last: Sequence[Query] = ()) -> None:
+        """Flush the session, run `last` and COMMIT, then give the connection back."""
+        await asyncio.to_thread(self._commit, last)
+
+    def _commit(self, last: Sequence[Query]) -> None:
+        self._check(nested=self._session is not None and self._session.in_nested_transaction())
+        if self._session is not None and self._session.in_transaction():
+            self._session.commit()
+        self._check(nested=self._connection.in_nested_transaction())
+        try:
+            for query in last:
+                send(self._watch.raw, query.sql, query.params)
+            _, tag = send(self._watch.raw, "COMMIT")
+        except Exception as error:
+            if self.lost or lost_connection(error):
+                self.abandon_here()
+                raise OutcomeUnknown from error
+            raise
+        if tag != "COMMIT":
+            raise UnitError(f"nothing was committed: {SWALLOWED}")
+        self._release()
+
+    async def rollback(self) -> None:
+        """Undo everything and give the connection back."""
+        if not self._ended:
+            await asyncio.to_thread(self.rollback_here)
+
+    def rollback_here(self) -> None:
+        """Undo everything, in the calling thread."""
+        if self._watch.spoiled:
+            self.abandon_here()
+            return
+        self._unwatch()
+        try:
+            self._connection.rollback()
+            self._release()
+        except Exception:  # noqa: BLE001 - whatever is wrong with the connection, it must not serve another request
+            self.abandon_here()
+
+    async def abandon(self) -> None:
+        """End the connection; the server rolls back."""
+        if not self._ended:
+            await asyncio.to_thread(self.abandon_here)
+
+    def abandon_here(self) -> None:
+        """End the connection, in the calling thread."""
+        self._was_lost = self.lost
+        self._unwatch()
+        self._ended = True
+        with contextlib.suppress(Exception):
+            self._connection.invalidate()
+        with contextlib.suppress(Exception):
+            self._connection.close()
+
+    def _release(self) -> None:
+        if self._watch.spoiled:
+            self.abandon_here()
+            return
+        self._unwatch()
+        self._ended = True
+        try:
+            self._connection.close()
+        except Exception:  # noqa: BLE001 - the outcome stands; the connection is the pool's to throw away
+            self.abandon_here()
+
+    def _unwatch(self) -> None:
+        """Let the connection be: what ends its transaction now is the unit."""
+        if not self._connection.closed and not self._connection.invalidated:
+            self._connection.info.pop(KEY, None)
+
+    def _check(self, *, nested: bool) -> None:
+        """Refuse to commit what cannot be committed as a whole."""
+        if self._ended:
+            raise UnitClosed(ENDED)
+        if self.lost:
+            why = "the connection was lost before the commit"
+        elif status(self._watch.raw) == FAILED:
+            why = SWALLOWED
+        elif self._watch.torn or is_idle(self._watch.raw):
+            why = TORN
+        elif nested:
+            why = OPEN_BLOCK
+        else:
+            return
+        raise UnitError(f"nothing can be committed: {why}")
+
+
+class SQLAlchemySyncDatabase:
+    """Transactions on an app's own sync engine (see `contracts.Database`).
+
+    Args:
+        engine: the app's, over psycopg or psycopg2. It stays the app's to dispose of. Its pool's `timeout` bounds the
+            wait for a connection.
+        session: the app's `sessionmaker`, for its options.
+        statement_timeout_seconds: the `statement_timeout` that the engine's connections have; a request's deadline is
+            set on the transaction where it is nearer.
+
+    Raises:
+        SettingsError: the engine's driver is another one.
+    """
+
+    def __init__(
+        self, engine: Engine, *, session: sessionmaker[Any] | None = None, statement_timeout_seconds: float = 30
+    ) -> None:
+        if engine.dialect.driver not in DRIVERS:
+            raise SettingsError(
+                f"the engine's driver is {engine.dialect.driver!r}; a unit of sync handlers runs over"
+                f" {' or '.join(DRIVERS)}: postgresql+psycopg://... or postgresql+psycopg2://..."
+            )
+        self._engine = engine
+        self._make_session: Callable[..., Session] = session or sessionmaker()
+        self._statement_timeout = statement_timeout_seconds
+        watch_engine(engine)
+
+    def __repr__(self) -> str:
+        return f"<SQLAlchemySyncDatabase {self._engine.url.render_as_string(hide_password=True)}>"
+
+    async def open(self) -> None:
+        """See that the server can be reached.
+
+        Raises:
+            StartupError: it cannot.
+        """
+        try:
+            await self.ping(deadline_seconds=10)
+        except DatabaseUnavailable as error:
+            raise StartupError(f"the database of {self!r} could not be reached: {error.__cause__}") from error
+
+    async def begin(
+        self, first: Query | None = None, *, terms: Terms = ON_USUAL_TERMS
+    ) -> tuple[SQLAlchemySyncTransaction, Any]:
+        """Open a transaction, and run `first` in it."""
+        beginning = asyncio.ensure_future(asyncio.to_thread(self._begin, first, terms))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # The thread goes on and will have a connection, which nobody else would give back.
+            beginning.add_done_callback(give_back)
+            raise
+
+    def _begin(self, first: Query | None, terms: Terms) -> tuple[SQLAlchemySyncTransaction, Any]:
+        deadline = time.monotonic() + RETRY_SECONDS
+        while True:  # until a connection is alive: the pool's may all have died at once, when the server was restarted
+            transaction = self._lease()
+            try:
+                row: Any = None
+                for query in following(terms, self._statement_timeout, first):
+                    row = transaction.execute_here(query.sql, query.params).first()
+            except Exception as error:
+                if not transaction.lost and not self.disconnected(error):
+                    transaction.rollback_here()
+                    raise
+                transaction.abandon_here()
+                if time.monotonic() >= deadline:
+                    raise DatabaseUnavailable from error
+            else:
+                return transaction, row if first is not None else None
+
+    def _lease(self) -> SQLAlchemySyncTransaction:
+        try:
+            connection = self._engine.connect()
+        except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+            raise DatabaseUnavailable from error
+        try:
+            raw = cast("Any", connection.connection.dbapi_connection)
+            refuse_autocommit(raw)
+            connection.begin()
+            watch = Watch(raw, is_idle)
+            connection.info[KEY] = watch
+        except BaseException:
+            connection.close()
+            raise
+        return SQLAlchemySyncTransaction(connection, watch, self._make_session)
+
+    async def run(self, query: Query, *, repeatable: bool = False) -> Sequence[Sequence[Any]]:
+        """Run one statement in a transaction of its own."""
+        for final in (not repeatable, True):
+            transaction, _ = await self.begin()
+            try:
+                rows = await (await transaction.execute(query.sql, query.params)).fetchall()
+                await transaction.commit()
+            except Exception as error:
+                await transaction.rollback()
+                if not isinstance(error, OutcomeUnknown) and not self.disconnected(error):
+                    raise
+                if final:
+                    raise DatabaseUnavailable from error
+            else:
+                return rows
+        raise AssertionError("the last try returns or raises")
+
+    async def ping(self, *, deadline_seconds: float) -> None:
+        """Ask for an empty answer on a connection of the pool."""
+
+        def ask() -> None:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql(PULSE.sql)
+
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                await asyncio.to_thread(ask)
+        except (sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError) as error:
+            raise DatabaseUnavailable from error
+
+    def conflicted(self, error: BaseException) -> bool:
+        """Whether `error` says that the transaction may be run again."""
+        return faults.conflicted(error)
+
+    def disconnected(self, error: BaseException) -> bool:
+        """Whether `error` says that the connection is gone."""
+        return lost_connection(error)
+
+    def timed_out(self, error: BaseException) -> bool:
+        """Whether `error` says that a statement ran or waited too long."""
+        return faults.timed_out(error)
+
+
+def give_back(beginning: "asyncio.Future[tuple[SQLAlchemySyncTransaction, Any]]") -> None:
+    """Undo a transaction that was begun for somebody who has gone."""
+    if beginning.cancelled() or beginning.exception() is not None:
+        return
+    transaction, _ = beginning.result()
+    asyncio.get_running_loop().run_in_executor(None, transaction.abandon_here)
