@@ -114,9 +114,6 @@ class OidcLogin:
         SettingsError: a name, number or path makes no sense.
     """
 
-    challenge: Final = b""
-    """None: a login is no authentication scheme (RFC 9110, section 11)."""
-
     def __init__(
         self,
         issuer: Issuer | str = "",
@@ -139,6 +136,8 @@ class OidcLogin:
         attempt_seconds: int = 600,
         clock_skew_seconds: float = 30,
     ) -> None:
+        self.challenge: Final = b""
+        """None: a login is no authentication scheme (RFC 9110, section 11)."""
         self._issuer = Issuer(issuer or DEVELOPMENT_ISSUER) if isinstance(issuer, str) else issuer
         self._in_development = not issuer
         self._client = Client.of(
