@@ -27,7 +27,45 @@ def test_a_caller_far_from_its_limit_costs_few_round_trips() -> None:
 
     admitted, asked = asyncio.run(main())
     assert admitted == 3_000
-    assert asked < 600
+    assert asked <= 10  # in six seconds, with loans that live for one
+
+
+def test_a_caller_that_asks_for_a_tenth_of_its_limit_asks_the_store_once_in_the_life_of_a_loan() -> None:
+    async def main() -> tuple[int, int]:
+        clock = VirtualTime()
+        shared = Watched(clock)
+        store = LendingCounters(shared, clock=clock, life_seconds=5.0)
+        quota, admitted = Quota("key", SECOND // 10, 600), 0
+        for _ in range(100):
+            clock.now_us += SECOND
+            admitted += (await store.take((quota,)))[0].admitted
+        return admitted, len(shared.questions)
+
+    admitted, asked = asyncio.run(main())
+    assert admitted == 100
+    assert asked <= 25
+
+
+def test_one_cell_of_a_loan_is_what_a_take_of_it_would_be() -> None:
+    async def main() -> None:
+        clock = VirtualTime()
+        stores = [LendingCounters(Watched(clock), clock=clock) for _ in range(2)]
+        quota = Quota("key", SECOND // 50, 1_000)
+        assert stores[0].take_cell(*quota) is None  # nothing is known of it, and nothing is taken
+        at_once = 0
+        for _ in range(400):
+            clock.now_us += SECOND // 40
+            taken = stores[0].take_cell(*quota)
+            at_once += taken is not None
+            (grant,) = await stores[1].take((quota,))
+            if taken is None:
+                (other,) = await stores[0].take((quota,))
+                taken = (other.remaining, other.reset_us)
+            assert taken == (grant.remaining, grant.reset_us)
+        assert at_once > 300
+        assert stores[0].take_cell("key", 2 * quota.interval_us, 500) is None  # another limit's cells
+
+    asyncio.run(main())
 
 
 def test_a_caller_near_its_limit_is_never_lent_anything() -> None:

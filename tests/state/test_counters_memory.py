@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.state.counters_kit import VirtualTime
 from workhorse.contracts import Exactness
@@ -59,6 +61,27 @@ def test_counters_that_are_full_again_make_room_first() -> None:
             await store.take((Quota(f"new-{number}", SECOND, 50),))
         assert len(store) == 900
         assert not any([(await store.take((quota,)))[0].admitted for quota in kept])
+
+    asyncio.run(main())
+
+
+@given(
+    interval_us=st.integers(1, 5_000),
+    capacity=st.integers(1, 6),
+    pauses_us=st.lists(st.integers(0, 8_000), max_size=60),
+)
+def test_one_cell_is_what_a_take_of_one_would_be(interval_us: int, capacity: int, pauses_us: list[int]) -> None:
+    async def main() -> None:
+        clock = VirtualTime()
+        store, twin = MemoryCounters(clock=clock), MemoryCounters(clock=clock)
+        quota = Quota("key", interval_us, capacity)
+        for number, pause_us in enumerate(pauses_us):
+            clock.now_us += pause_us
+            taken = store.take_cell(*quota)
+            (grant,) = await twin.take((quota,))
+            assert taken == ((grant.remaining, grant.reset_us) if grant.admitted and number else None)
+            if taken is None:  # nothing was taken
+                assert (await store.take((quota,)))[0] == grant
 
     asyncio.run(main())
 

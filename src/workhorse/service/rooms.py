@@ -11,24 +11,19 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from workhorse.contracts import Database, Query
+from workhorse.contracts import Database
 from workhorse.errors import StartupError, WorkhorseError
 from workhorse.migrations import WORKHORSE, Migrations
+from workhorse.service.chores import doing_chores
 from workhorse.service.stores import Stores, open_stores
 from workhorse.service.supervision import find_run_folder
 from workhorse.settings import Settings
-from workhorse.sql import load_queries
 from workhorse.state.postgres.database import PostgresDatabase
 from workhorse.state.postgres.migrate import Pending, apply_migrations, pending_migrations
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
 from workhorse.telemetry.stdlib_handler import StdlibHandler
-
-# As many as the query takes; short transactions, so that nobody waits for one.
-PURGED_AT_ONCE: Final = 5_000
-PURGES_PER_TURN: Final = 200
 
 __all__ = ["Rooms", "Urls", "find_urls", "open_log", "open_rooms"]
 
@@ -46,6 +41,7 @@ class Urls:
 class Rooms:
     """What is open while the service serves."""
 
+    settings: Settings
     log: Log
     metrics: Registry
     database: Database
@@ -135,9 +131,10 @@ async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> As
         except WorkhorseError as error:
             log.event("error", "service.start_failed", reason=str(error))
             raise
-        await stack.enter_async_context(_purging(settings, database, log))
+        await stack.enter_async_context(doing_chores(settings, database, log))
         stores = await stack.enter_async_context(open_stores(settings, database, urls.cache, log))
         yield Rooms(
+            settings=settings,
             log=log,
             metrics=metrics,
             database=database,
@@ -176,40 +173,3 @@ async def _migrate(settings: Settings, urls: Urls, sets: Sequence[Migrations], l
     if pending:
         names = ", ".join(str(one) for one in pending)
         raise StartupError(f"the database lacks migrations: {names}. Run `workhorse migrate` before this version.")
-
-
-async def _purge_some(database: Database, query: Query) -> int:
-    """Forget up to `PURGED_AT_ONCE` replies, and return how many it were."""
-    transaction, _ = await database.begin()
-    try:
-        cursor = await transaction.execute(query.sql, query.params)
-        await transaction.commit()
-    finally:
-        await transaction.rollback()
-    count: int = cursor.rowcount
-    return count
-
-
-@asynccontextmanager
-async def _purging(settings: Settings, database: Database, log: Log) -> AsyncGenerator[None]:
-    """Forget old replies in the background, a bounded number at a time."""
-    forget_after = settings.idempotency.keep_seconds + settings.idempotency.refuse_stale_seconds
-    query = Query(load_queries("workhorse.units", "sql/queries.sql")["purge_replies"], (forget_after,))
-
-    async def purge() -> None:
-        while True:
-            await asyncio.sleep(settings.idempotency.purge_every_seconds)
-            try:
-                for _ in range(PURGES_PER_TURN):
-                    if await _purge_some(database, query) < PURGED_AT_ONCE:
-                        break
-            except Exception as error:  # noqa: BLE001 - tried again at the next turn, whatever it was
-                log.event("warning", "replies.purge_failed", exception=error)
-
-    task = asyncio.create_task(purge(), name="purge replies")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

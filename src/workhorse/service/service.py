@@ -11,8 +11,10 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from traceback import format_exception
+from typing import TYPE_CHECKING, Any
 
 from workhorse.asgi import ASGIApp, Receive, Scope, Send, send_reply
+from workhorse.contracts import Database
 from workhorse.errors import DatabaseUnavailable, SettingsError, StartupError, WorkhorseError
 from workhorse.guard import Guard, compile_plan
 from workhorse.guard.controls import ControlMap, control_map
@@ -23,6 +25,7 @@ from workhorse.integrations.routes import policies_of, sample_of, uncovered
 from workhorse.migrations import Migrations
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import plain_problem
+from workhorse.service.background import bind_caching, working
 from workhorse.service.lifespan import AppLifespan
 from workhorse.service.operations import (
     PREFIX,
@@ -45,6 +48,10 @@ from workhorse.units import UnitLayer
 from workhorse.units.asgi import UnitOptions
 from workhorse.units.idempotency import Caller, caller_of
 
+if TYPE_CHECKING:
+    from workhorse.caching import Caches, Leases
+    from workhorse.jobs import Job, Schedule
+
 __all__ = ["Service"]
 
 # How long a readiness probe waits for the database. Below the usual probe's own second.
@@ -61,6 +68,13 @@ class Service:
         migrations: sets of the app's own, applied beside Workhorse's.
         identity: says who calls, such as `Bearer()`. With one, every route needs a policy, and callers of those that
             are not public must be known.
+        jobs: the background jobs that the app enqueues. Each runs in `workhorse worker`, and in development in the
+            service's own processes too.
+        schedules: when jobs are enqueued by the clock.
+        caches: what the app caches; they get their store from the settings.
+        leases: what one process alone may do at a time; likewise.
+        database: where units run, such as `SQLAlchemyDatabase(engine)` over the app's own engine; by default a pool of
+            the service's own. It has to lead to the database of the settings, where replies, jobs and events are.
         caller: names the sender of a request, as the scope of its Idempotency-Keys; by default the principal
             that the identity knows, else the Authorization header.
         settings: by default what `load_settings` finds when the service starts.
@@ -76,6 +90,11 @@ class Service:
         policies: Sequence[Policy] = (),
         migrations: Sequence[Migrations] = (),
         identity: Identity | Scheme | None = None,
+        jobs: "Sequence[Job[Any, Any]]" = (),
+        schedules: "Sequence[Schedule]" = (),
+        caches: "Caches | None" = None,
+        leases: "Leases | None" = None,
+        database: Database | None = None,
         caller: Caller = caller_of,
         settings: Settings | None = None,
     ) -> None:
@@ -84,6 +103,11 @@ class Service:
         self._table = PolicyTable(policies)
         self._migrations = tuple(migrations)
         self._identity = Identity(identity) if identity is not None and not isinstance(identity, Identity) else identity
+        self._jobs = tuple(jobs)
+        self._schedules = tuple(schedules)
+        self._caches = caches
+        self._leases = leases
+        self._database = database
         self._caller = caller
         self._given = settings
         self._settings: Settings | None = settings
@@ -107,6 +131,16 @@ class Service:
     def migrations(self) -> tuple[Migrations, ...]:
         """The app's own sets."""
         return self._migrations
+
+    @property
+    def jobs(self) -> "tuple[Job[Any, Any], ...]":
+        """The background jobs."""
+        return self._jobs
+
+    @property
+    def schedules(self) -> "tuple[Schedule, ...]":
+        """When jobs are enqueued by the clock."""
+        return self._schedules
 
     @property
     def metrics(self) -> Registry:
@@ -164,6 +198,7 @@ class Service:
                     if self._identity is not None:
                         await stack.enter_async_context(self._identity)
                     await stack.enter_async_context(AppLifespan(self._app, scope))
+                    await stack.enter_async_context(working(self, rooms))
                     self._stack, self._phase, started = composed, Phase.SERVING, True
                     await send({"type": "lifespan.startup.complete"})
                     if rooms.run_folder is not None:
@@ -191,13 +226,14 @@ class Service:
                     counters=rooms.stores.counters,
                 )
             )
+        bind_caching(self._caches, self._leases, rooms, own_database=self._database is not None)
         self._describe()  # again, for an app that has customised its document, and cookies that are named by now
         parse_networks(settings.operations.metrics_networks)
         plan = compile_plan(settings.guard, self._policies, production=settings.production)
         keys = reply_keys(settings)
         unit = UnitLayer(
             self._with_fast_routes(),
-            rooms.database,
+            self.database_of(rooms),
             replica=rooms.replica,
             policies=self._table,
             caller=self._caller,
@@ -220,6 +256,10 @@ class Service:
             access_lines=settings.log.access,
             metrics=rooms.metrics,
         )
+
+    def database_of(self, rooms: Rooms) -> Database:
+        """Where units run."""
+        return self._database if self._database is not None else rooms.database
 
     def _with_fast_routes(self) -> ASGIApp:
         """The app, and before it what serves the routes whose policies are fast."""

@@ -1,4 +1,6 @@
-"""Chooses where counters, sessions and API keys are kept: in the cache where there is one, else in the database.
+"""Chooses where counters, sessions, API keys, cached values and leases are kept.
+
+In the cache where there is one, else in the database.
 
 Nothing else in the package names two of these backends, so that what a deployment uses is decided in one place. API
 keys are always in the database: they are few, they must outlast a restart, and a revoked one must not come back.
@@ -13,14 +15,18 @@ from importlib.util import find_spec
 from time import time
 from typing import Any, Final, Literal
 
-from workhorse.contracts import ApiKeyStore, CounterStore, Database, SessionStore
+from workhorse.contracts import ApiKeyStore, CacheStore, CounterStore, Database, LeaseStore, SessionStore
 from workhorse.errors import SettingsError
 from workhorse.settings import Settings
 from workhorse.state.lending import LendingCounters
+from workhorse.state.memory.cache import MemoryCache
 from workhorse.state.memory.counters import MemoryCounters
+from workhorse.state.memory.lease import MemoryLeases
 from workhorse.state.memory.sessions import MemorySessions
 from workhorse.state.postgres.api_keys import PostgresApiKeys
+from workhorse.state.postgres.cache import PostgresCache
 from workhorse.state.postgres.counters import PostgresCounters
+from workhorse.state.postgres.lease import PostgresLeases
 from workhorse.state.postgres.sessions import PostgresSessions
 from workhorse.telemetry.log import Log
 
@@ -39,6 +45,10 @@ class Stores:
     counters: CounterStore
     sessions: SessionStore
     api_keys: ApiKeyStore
+    cache: CacheStore
+    cache_within_units: bool
+    """Whether the cache is in the database on which units run."""
+    leases: LeaseStore
 
 
 @asynccontextmanager
@@ -52,13 +62,30 @@ async def open_stores(
     """
     rates = _choose(settings, "guard.rate_store", settings.guard.rate_store, cache_url)
     logins = _choose(settings, "identity.session_store", settings.identity.session_store, cache_url)
+    cached = _choose(settings, "cache.store", settings.cache.store, cache_url)
+    leased = _choose(settings, "cache.lease_store", settings.cache.lease_store, cache_url)
     async with AsyncExitStack() as stack:
         client: Any = None
-        if cache_url is not None and "cache" in {rates, logins}:
+        values: Any = None
+        if cache_url is not None and "cache" in {rates, logins, leased}:
             client = await _open_client(cache_url, stack)
-        counters = await _open_counters(rates, settings, database, client, log, stack)
-        sessions = await _open_sessions(logins, database, client, log, stack)
-        yield Stores(counters=counters, sessions=sessions, api_keys=PostgresApiKeys(database))
+            if client.cluster:
+                raise SettingsError(
+                    "CACHE_URL names a Redis cluster, in which limits, sessions and leases cannot be kept: their keys"
+                    " lie on several servers. Set guard.rate_store, identity.session_store and cache.lease_store to"
+                    " database; cache.store may stay"
+                )
+        if cache_url is not None and cached == "cache":
+            # Its own connections: however much is cached, who calls is known in time.
+            values = await _open_client(cache_url, stack)
+        yield Stores(
+            counters=await _open_counters(rates, settings, database, client, log, stack),
+            sessions=await _open_sessions(logins, database, client, log, stack),
+            api_keys=PostgresApiKeys(database),
+            cache=await _open_cache(cached, database, values, log, stack),
+            cache_within_units=cached == "database",
+            leases=await _open_leases(leased, database, client, log, stack),
+        )
 
 
 def _choose(
@@ -150,6 +177,30 @@ async def _open_sessions(kind: Kind, database: Database, client: Any, log: Log, 
         return await store.purge(now=time())
 
     await stack.enter_async_context(_purging("sessions", purge, log))
+    return store
+
+
+async def _open_cache(kind: Kind, database: Database, client: Any, log: Log, stack: AsyncExitStack) -> CacheStore:
+    if kind == "memory":
+        return MemoryCache()
+    if kind == "cache":
+        from workhorse.state.redis.cache import RedisCache  # noqa: PLC0415 - as above
+
+        return RedisCache(client)
+    store = PostgresCache(database)
+    await stack.enter_async_context(_purging("cache", store.purge, log))
+    return store
+
+
+async def _open_leases(kind: Kind, database: Database, client: Any, log: Log, stack: AsyncExitStack) -> LeaseStore:
+    if kind == "memory":
+        return MemoryLeases()
+    if kind == "cache":
+        from workhorse.state.redis.lease import RedisLeases  # noqa: PLC0415 - as above
+
+        return RedisLeases(client)
+    store = PostgresLeases(database)
+    await stack.enter_async_context(_purging("leases", store.purge, log))
     return store
 
 

@@ -7,7 +7,7 @@ from workhorse.settings.records import Settings
 
 __all__ = ["UnsafeSetting", "unsafe_settings"]
 
-NETWORK_SCHEMES: Final = {"redis", "valkey"}
+NETWORK_SCHEMES: Final = {"redis", "redis+cluster", "valkey"}
 
 
 class UnsafeSetting(NamedTuple):

@@ -19,9 +19,11 @@ __all__ = [
     "DatabaseSettings",
     "EmbeddedSettings",
     "Environment",
+    "EventsSettings",
     "GuardSettings",
     "IdempotencySettings",
     "IdentitySettings",
+    "JobsSettings",
     "LogSettings",
     "OperationsSettings",
     "ServerSettings",
@@ -68,9 +70,15 @@ class DatabaseSettings(Record):
 
 
 class CacheSettings(Record):
-    """The Redis-compatible server."""
+    """The Redis-compatible server, and what is kept where."""
 
     url: SecretStr | None = Field(default=None, description="Connection URL. None: the embedded Valkey.")
+    store: Literal["auto", "cache", "database", "memory"] = Field(
+        default="auto", description="Where `Caches()` keep values. auto: the cache if there is one, else the database."
+    )
+    lease_store: Literal["cache", "database", "memory"] = Field(
+        default="database", description="Where `Leases()` are. Only the database keeps them over a failover."
+    )
 
 
 class EmbeddedSettings(Record):
@@ -179,6 +187,23 @@ class IdempotencySettings(Record):
         return split_commas(value)
 
 
+class JobsSettings(Record):
+    """Background jobs."""
+
+    in_process: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether the service's own processes run jobs, beside `workhorse worker`. auto: not in production.",
+    )
+
+
+class EventsSettings(Record):
+    """The journal of events."""
+
+    keep_months: int = Field(
+        default=0, ge=0, description="Whole months of events that are kept, beside the current one; 0: all."
+    )
+
+
 class LogSettings(Record):
     """What the process writes to standard output."""
 
@@ -240,6 +265,8 @@ class Settings(BaseSettings):
     guard: GuardSettings = GuardSettings()
     identity: IdentitySettings = IdentitySettings()
     idempotency: IdempotencySettings = IdempotencySettings()
+    jobs: JobsSettings = JobsSettings()
+    events: EventsSettings = EventsSettings()
     log: LogSettings = LogSettings()
     operations: OperationsSettings = OperationsSettings()
 

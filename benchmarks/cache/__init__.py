@@ -1,0 +1,1 @@
+"""What a cache costs and keeps apart, beside other caches for asyncio: `python -m cache`."""

@@ -1,0 +1,79 @@
+"""What a service does beside its requests: jobs in development, and what caches and leases get from it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from workhorse.service.rooms import Rooms
+from workhorse.state.postgres.database import PostgresDatabase
+from workhorse.state.postgres.notices import PostgresNotices
+
+if TYPE_CHECKING:
+    from workhorse.caching import Caches, Leases
+    from workhorse.service.service import Service
+
+__all__ = ["CHANNEL", "bind_caching", "open_control", "working"]
+
+CHANNEL: Final = "workhorse_jobs"
+# A worker's own statements, beside the pool that its jobs use: turns, beats and chores at once.
+CONTROL_CONNECTIONS: Final = 4
+
+
+def bind_caching(caches: "Caches | None", leases: "Leases | None", rooms: Rooms, *, own_database: bool) -> None:
+    """Give caches and leases their stores.
+
+    Args:
+        caches: those of the app.
+        leases: those of the app.
+        rooms: what is open.
+        own_database: units run over the app's own engine, of which it is not known that the cache lies in its database.
+    """
+    stores = rooms.stores
+    if caches is not None:
+
+        def report(event: str, error: BaseException | None) -> None:
+            rooms.log.event("warning", f"cache.{event}", exception=error)
+
+        caches.bind(stores.cache, within_units=stores.cache_within_units and not own_database, report=report)
+    if leases is not None:
+        leases.bind(stores.leases)
+
+
+async def open_control(rooms: Rooms, stack: AsyncExitStack) -> PostgresDatabase:
+    """The connections of a worker's own."""
+    database = rooms.settings.database
+    control = PostgresDatabase(
+        rooms.urls.database,
+        pool_max=CONTROL_CONNECTIONS,
+        connect_timeout_seconds=database.connect_timeout_seconds,
+        statement_timeout_seconds=database.statement_timeout_seconds,
+    )
+    await control.open()
+    stack.push_async_callback(control.close)
+    return control
+
+
+@asynccontextmanager
+async def working(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
+    """Run the service's jobs during the block, where the settings say so."""
+    wish = rooms.settings.jobs.in_process
+    if not service.jobs or wish == "off" or (wish == "auto" and rooms.settings.production):
+        yield
+        return
+    # Only here, because most processes of a service in production run no jobs.
+    from workhorse.jobs.in_process import in_process  # noqa: PLC0415
+
+    async with AsyncExitStack() as stack:
+        control = await open_control(rooms, stack)
+        await stack.enter_async_context(
+            in_process(
+                service.database_of(rooms),
+                service.jobs,
+                control=control,
+                notices=PostgresNotices(rooms.urls.database, CHANNEL),
+                schedules=service.schedules,
+                log=rooms.log,
+                metrics=rooms.metrics,
+            )
+        )
+        yield
