@@ -107,8 +107,9 @@ CREATE TABLE workhorse.job_chores (
 );
 
 -- Partitions of the history for today and the given number of days to come. Returns how many were made.
+-- Whoever waits for its lock is waited for by every job that ends: so not for long, but again in an hour.
 CREATE FUNCTION workhorse.prepare_finished_jobs(days_ahead integer) RETURNS integer
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
 DECLARE
     day date;
     made integer := 0;
@@ -128,7 +129,7 @@ $$;
 
 -- Drops the days that ended before `oldest`. Returns how many.
 CREATE FUNCTION workhorse.drop_finished_jobs(oldest timestamptz) RETURNS integer
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
 DECLARE
     part text;
     dropped integer := 0;

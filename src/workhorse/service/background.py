@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from workhorse.caching import Caches, Leases
     from workhorse.service.service import Service
 
-__all__ = ["CHANNEL", "bind_caching", "open_control", "working"]
+__all__ = ["bind_caching", "open_control", "working"]
 
-CHANNEL: Final = "workhorse_jobs"
 # A worker's own statements, beside the pool that its jobs use: turns, beats and chores at once.
 CONTROL_CONNECTIONS: Final = 4
 
@@ -61,6 +60,7 @@ async def working(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
         yield
         return
     # Only here, because most processes of a service in production run no jobs.
+    from workhorse.jobs import CHANNEL  # noqa: PLC0415
     from workhorse.jobs.in_process import in_process  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:

@@ -1,0 +1,87 @@
+"""`workhorse worker bank.app:service`: run the jobs that the service enqueues, in a process of its own.
+
+As many of these as there is work for: they find each other through the database alone, and any of them may be killed at
+any time. SIGTERM and SIGINT let the jobs that run end, for at most `--drain` seconds; a second one ends them at once.
+"""
+
+import argparse
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Final
+
+from workhorse.cli.target import load_service
+from workhorse.errors import SettingsError
+from workhorse.jobs import CHANNEL, Worker, WorkerOptions
+from workhorse.service import Service
+from workhorse.service.background import open_control
+from workhorse.service.rooms import open_rooms
+from workhorse.state.postgres.notices import PostgresNotices
+
+__all__ = ["NAME", "SUMMARY", "configure", "run"]
+
+NAME: Final = "worker"
+SUMMARY: Final = "Run the jobs that a service enqueues."
+DEFAULTS: Final = WorkerOptions()
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("target", metavar="MODULE:SERVICE", help="for example bank.app:service")
+    parser.add_argument("--queues", help="which to serve, with commas between; by default all that its jobs name")
+    parser.add_argument(
+        "--concurrency", type=int, default=DEFAULTS.concurrency, help="jobs at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=DEFAULTS.threads, help="of those that are not async (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=DEFAULTS.drain_seconds,
+        metavar="SECONDS",
+        help="how long jobs may go on at a stop (default: %(default)g)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Work until told to stop."""
+    service = load_service(arguments.target)
+    if not service.jobs:
+        raise SettingsError("the service has no jobs; tell it of them: Service(app, jobs=[send_advice, ...])")
+    options = WorkerOptions(concurrency=arguments.concurrency, threads=arguments.threads, drain_seconds=arguments.drain)
+    queues = arguments.queues.split(",") if arguments.queues else None
+    asyncio.run(_work(service, queues, options))
+    return 0
+
+
+async def _work(service: Service, queues: Sequence[str] | None, options: WorkerOptions) -> None:
+    async with AsyncExitStack() as stack:
+        rooms = await stack.enter_async_context(open_rooms(service.settings, service.migrations))
+        control = await open_control(rooms, stack)
+        worker = Worker(
+            service.database_of(rooms),
+            service.jobs,
+            control=control,
+            notices=PostgresNotices(rooms.urls.database, CHANNEL),
+            queues=queues,
+            schedules=service.schedules,
+            options=options,
+            log=rooms.log,
+            metrics=rooms.metrics,
+        )
+        task = asyncio.create_task(worker.run(), name="worker")
+        told: list[int] = []
+
+        def stop() -> None:
+            told.append(1)
+            if len(told) > 1:
+                task.cancel()
+            worker.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()

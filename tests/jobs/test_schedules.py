@@ -1,0 +1,139 @@
+"""Recurring jobs: at the right times where clocks change, once in the cluster, and by policy when nobody lived."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.jobs.kit import Sql, opened, until, working
+from workhorse.errors import SettingsError
+from workhorse.jobs import Schedule, job
+from workhorse.jobs.schedules import due_ticks
+
+
+@job()
+async def close(books: str = "all") -> None: ...
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def following(schedule: Schedule, moment: str, count: int) -> list[str]:
+    ticks = schedule.ticks_after(at(moment))
+    return [next(ticks).isoformat() for _ in range(count)]
+
+
+def test_cron_follows_the_clock_of_its_zone_through_its_changes() -> None:
+    night = Schedule("n", close, cron="30 2 * * *", zone="Europe/Berlin")
+    # The hour from 2 to 3 is skipped on 29 March: it runs right after it. On 25 October it comes twice: once.
+    assert following(night, "2026-03-27T12:00:00+00:00", 3) == [
+        "2026-03-28T01:30:00+00:00",
+        "2026-03-29T01:00:00+00:00",
+        "2026-03-30T00:30:00+00:00",
+    ]
+    assert following(night, "2026-10-24T12:00:00+00:00", 2) == [
+        "2026-10-25T00:30:00+00:00",
+        "2026-10-26T01:30:00+00:00",
+    ]
+
+
+@given(st.integers(1, 100_000), st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_intervals_are_counted_from_1970(seconds: int, moment: datetime) -> None:
+    every = timedelta(seconds=seconds)
+    ticks = Schedule("i", close, every=every).ticks_after(moment)
+    first, second = next(ticks), next(ticks)
+    assert moment < first <= moment + every
+    assert second - first == every
+    assert int(first.timestamp()) % seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("missed", "expected"),
+    [("skip", []), ("once", ["10:00"]), ("all", ["07:00", "08:00", "09:00", "10:00"])],
+)
+def test_missed_ticks_follow_the_policy(missed: Any, expected: list[str]) -> None:
+    hourly = Schedule("h", close, every=timedelta(hours=1), missed=missed)
+    due = due_ticks(hourly, at("2026-01-01T06:30:00+00:00"), at("2026-01-01T10:30:00+00:00"))
+    assert [tick.strftime("%H:%M") for tick in due.run] == expected
+    assert due.handled == at("2026-01-01T10:00:00+00:00")
+
+
+def test_a_tick_that_is_a_little_late_was_not_missed_and_an_early_look_does_nothing() -> None:
+    hourly = Schedule("h", close, every=timedelta(hours=1), missed="skip")
+    before, now = at("2026-01-01T09:30:00+00:00"), at("2026-01-01T10:00:40+00:00")
+    assert len(due_ticks(hourly, before, now).run) == 1
+    assert due_ticks(hourly, now, now + timedelta(minutes=5)) == ([], now)
+
+
+def test_all_missed_ticks_are_bounded() -> None:
+    often = Schedule("o", close, every=timedelta(seconds=1), missed="all")
+    due = due_ticks(often, at("2026-01-01T00:00:00+00:00"), at("2026-01-01T01:00:00+00:00"))
+    assert len(due.run) == 100
+    assert due.run[-1] == due.handled == at("2026-01-01T01:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "cron expression or an interval"),
+        ({"cron": "* * * * *", "every": timedelta(1)}, "not both"),
+        ({"cron": "61 * * * *"}, "61"),
+        ({"cron": "0 2 * *"}, "0 2"),
+        ({"every": timedelta(milliseconds=5)}, "shortest"),
+        ({"cron": "* * * * *", "zone": "Mars/Olympus"}, "time zone"),
+    ],
+)
+def test_a_schedule_that_means_nothing_is_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        Schedule("s", close, **options)
+    with pytest.raises(ValueError, match="'close'"):
+        Schedule("s", close, every=timedelta(1), arguments={"books": 1})
+
+
+def test_a_tick_is_enqueued_once_whatever_the_number_of_workers(url: str, sql: Sql) -> None:
+    ran: list[str] = []
+
+    @job()
+    async def tick(what: str) -> None:
+        ran.append(what)
+
+    schedules = [Schedule("each second", tick, every=timedelta(seconds=1), arguments={"what": "second"})]
+
+    async def main() -> None:
+        async with (
+            opened(url) as database,
+            working(url, database, [tick], schedules=schedules),
+            working(url, database, [tick], schedules=schedules),
+            working(url, database, [tick], schedules=schedules),
+        ):
+            await until(lambda: len(ran) >= 4, seconds=20)
+
+    asyncio.run(main())
+    rows = sql("SELECT date_trunc('second', enqueued_at), count(*) FROM workhorse.finished_jobs GROUP BY 1 ORDER BY 1")
+    assert len(rows) >= 3
+    ((ticked,),) = sql("SELECT count(*) FROM workhorse.finished_jobs")
+    ((seconds,),) = sql(
+        "SELECT extract(epoch FROM max(enqueued_at) - min(enqueued_at))::float8 FROM workhorse.finished_jobs"
+    )
+    assert ticked <= seconds + 1.9, "no more jobs than seconds"
+
+
+def test_a_schedule_that_nobody_kept_runs_once_when_somebody_does(url: str, sql: Sql) -> None:
+    @job()
+    async def daily() -> None: ...
+
+    schedules = [Schedule("daily", daily, every=timedelta(days=1))]
+    sql("INSERT INTO workhorse.job_schedules (name, tick_at) VALUES ('daily', now() - interval '9 days')")
+
+    async def main() -> None:
+        async with opened(url) as database, working(url, database, [daily], schedules=schedules):
+            await until(lambda: sql("SELECT count(*) FROM workhorse.finished_jobs") == [(1,)])
+            await asyncio.sleep(0.3)
+
+    asyncio.run(main())
+    assert sql("SELECT count(*) FROM workhorse.finished_jobs") == [(1,)]
+    assert sql("SELECT tick_at > now() - interval '1 day' FROM workhorse.job_schedules") == [(True,)]
