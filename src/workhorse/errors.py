@@ -1,4 +1,4 @@
-"""Every exception that Workhorse raises.
+"""Every exception that Workhorse raises, but for those of single rooms, which stand in the rooms and derive from these.
 
     WorkhorseError
     ├── SettingsError              a setting is unknown, malformed, or unsafe in this environment

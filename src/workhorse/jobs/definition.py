@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import update_wrapper
 from hashlib import blake2b
-from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 import msgspec
@@ -323,6 +323,11 @@ class Job(Enqueuer[P], Generic[P, R]):
         return self._signature.decode(self._signature.encode((), upgraded))
 
 
+@overload
+def job(function: Callable[P, R], /) -> Job[P, R]: ...
+
+
+@overload
 def job(
     *,
     name: str = "",
@@ -333,13 +338,29 @@ def job(
     on_failed_key: Literal["block", "pass"] = "block",
     version: int = 1,
     upgrade: Upgrade | None = None,
-) -> Callable[[Callable[P, R]], Job[P, R]]:
-    """Make a job of a function, async or not.
+) -> Callable[[Callable[P, R]], Job[P, R]]: ...
+
+
+def job(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str = "",
+    queue: str = "default",
+    priority: int = 0,
+    retries: Retries = DEFAULT_RETRIES,
+    deadline_seconds: float = 300.0,
+    on_failed_key: Literal["block", "pass"] = "block",
+    version: int = 1,
+    upgrade: Upgrade | None = None,
+) -> Any:
+    """Make a job of a function, async or not: `@job`, or `@job(retries=...)`.
 
     A job that opens `unit()` has its effects and its own end committed together: exactly once. What it does outside the
     database may happen again after a crash, and should bear that.
 
     Args:
+        function: the function.
         name: names it in the database; by default the function's name. Never change it while such jobs wait.
         queue: workers serve queues by name.
         priority: higher goes first.
@@ -379,4 +400,4 @@ def job(
             EnqueueOptions(queue=queue, priority=priority),
         )
 
-    return decorate
+    return decorate if function is None else decorate(function)
