@@ -13,6 +13,7 @@ from benchmarks.guard.stacks.django_stack import BUILT_INS as DJANGO
 from benchmarks.guard.stacks.django_stack import django_app
 from benchmarks.guard.stacks.litestar_stack import BUILT_INS as LITESTAR
 from benchmarks.guard.stacks.litestar_stack import litestar_app
+from benchmarks.guard.stacks.shape import Shape
 from benchmarks.guard.traffic import Credentials
 
 __all__ = ["ALL", "CLAIMED", "SHARED_MODULES", "Contestant", "Stage", "careful_parts"]
@@ -82,6 +83,10 @@ def _fastapi(_: Stage) -> Built:
     return Built(app=fastapi_app())
 
 
+def _shape(_: Stage) -> Built:
+    return Built(app=Shape(fastapi_app()))
+
+
 def _careful(parts: frozenset[str], stage: Stage) -> Built:
     return careful_app(stage.credentials, parts)
 
@@ -113,6 +118,7 @@ def _all() -> Mapping[str, Contestant]:
         add(name, title, "null", build)
     for name, (title, build) in bares.items():
         add(f"{name}+guard", f"{title} + our guard", name, _guarded(build, subject.WHOLE))
+    add("fastapi+shape", "FastAPI + a guard's shape without any check", "fastapi", _shape)
     compared = careful_parts(subject.CONTROLS)
     add(CLAIMED, "FastAPI + careful stack, our guard's controls", "fastapi", partial(_careful, compared))
     if compared != CAREFUL:

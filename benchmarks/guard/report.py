@@ -38,6 +38,7 @@ THOUSAND: Final = 1_000
 # What the claims compare: each with its layers, and without.
 OURS: Final = ("fastapi+guard", "fastapi")
 CAREFUL: Final = ("fastapi+careful", "fastapi")
+SHAPE: Final = "fastapi+shape"
 LITESTAR: Final = ("litestar+all", "litestar")
 DJANGO: Final = ("django+all", "django")
 
@@ -173,7 +174,7 @@ def server_table(measured: Measured, titles: Mapping[str, str]) -> str:
     """What each contestant costs on each server, and what it adds."""
     lines = [["CPU us per request on a server", "GET", "POST", "added GET", "added POST"]]
     for server, costs in measured.servers.items():
-        for name in ("fastapi", OURS[0], CAREFUL[0]):
+        for name in ("fastapi", SHAPE, OURS[0], CAREFUL[0]):
             row = Row(name=name, title=f"{server}: {titles[name]}", base="fastapi")
             cells = [_cell(costs, row, method, which, 1) for which in ("whole", "added") for method in METHODS]
             lines.append([row.title, *cells])

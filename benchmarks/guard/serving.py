@@ -43,7 +43,7 @@ SERVERS: Final[Mapping[str, tuple[str | Path, ...]]] = {
     "uvicorn": (BIN / "uvicorn", *LISTEN, "--no-proxy-headers", "--factory", TARGET),
 }
 MAX_REASON: Final = 400
-SERVED: Final = ("fastapi", "fastapi+guard", "fastapi+careful")
+SERVED: Final = ("fastapi", "fastapi+shape", "fastapi+guard", "fastapi+careful")
 
 
 async def measure_servers(

@@ -28,6 +28,7 @@ from benchmarks.guard.traffic import Method
 METHODS: tuple[Method, Method] = ("GET", "POST")
 TITLES = {
     "fastapi": "FastAPI",
+    "fastapi+shape": "FastAPI + a shape",
     "fastapi+guard": "FastAPI + our guard",
     "fastapi+careful": "FastAPI + careful stack",
 }
@@ -169,7 +170,7 @@ def test_without_valgrind_the_table_has_times_only() -> None:
 
 def test_each_server_has_a_line_a_contestant() -> None:
     table = server_table(Measured(servers={"granian": costs(fastapi=(100, 90), fastapi_guard=(110, 105))}), TITLES)
-    _, bare, ours, careful = table.splitlines()
+    _, bare, _, ours, careful = table.splitlines()
     assert bare.split() == ["granian:", "FastAPI", "100.0", "90.0"]
     assert ours.split()[-4:] == ["110.0", "105.0", "10.0", "15.0"]
     assert careful.split()[-4:] == ["-"] * 4

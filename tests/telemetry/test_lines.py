@@ -1,5 +1,6 @@
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -32,7 +33,9 @@ def fail(message: str, cause: Exception | None = None) -> None:
 
 
 def access_line(hostile: str) -> AccessLine:
-    return AccessLine(0.5, hostile, hostile, hostile, 200, 1.5, hostile, hostile, hostile, hostile, 0)
+    return AccessLine(
+        datetime.fromtimestamp(0.5, UTC), hostile, hostile, hostile, 200, 1.5, hostile, hostile, hostile, hostile, 0
+    )
 
 
 def unsafe(data: str) -> list[str]:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from workhorse.telemetry import AccessLine, Log
 
-NOON = 1_700_000_000.25
+NOON = datetime.fromtimestamp(1_700_000_000.25, UTC)
 
 
 def access(path: str = "/a", **changes: Any) -> AccessLine:
@@ -298,7 +299,7 @@ def test_an_object_that_cannot_be_written_is_named_by_its_type(sink: Sink) -> No
 def test_one_line_that_cannot_be_written_takes_no_other_with_it(sink: Sink) -> None:
     log = Log(sink.fd)
     log.access(access("/one"))
-    log.access(access("/two", ts=float("inf")))
+    log.access(access("/two", bytes_out=object()))
     log.access(access("/three\udcff"))
     log.event("info", "four", **{"k\udcff": ["\udcff"]})
     log.close()

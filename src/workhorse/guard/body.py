@@ -5,20 +5,19 @@ modules that only decide are compiled, and a coroutine is not, because a compile
 that Python has deprecated.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
-from typing import Final, Protocol
+from typing import NoReturn, Protocol
 
 from workhorse.asgi import Message, Receive
 from workhorse.errors import Problem
 from workhorse.guard.checks.body import PaceRules, check_pace, refuse_body
 from workhorse.guard.exchange import Exchange, Refused
 from workhorse.guard.problems import Overloaded
+from workhorse.guard.shedding import SHED, Limiter
 from workhorse.guard.verdict import Refusal
 
-__all__ = ["SHED", "Body", "Budget", "Inspector"]
-
-SHED: Final = Refusal("overload", Overloaded())
+__all__ = ["Body", "Budget", "Inspector"]
 
 
 class Inspector(Protocol):
@@ -57,17 +56,17 @@ class Body:
         pace: how fast they must come.
         inspectors: what looks into them, in this order.
         budget: what all bodies of the process may hold together.
-        enter: takes a place among the requests under way, once all has come: a client that sends slowly must not
-            hold one. False: there is none.
+        limiter: where it takes a place among the requests under way, once all has come: a client that sends slowly
+            must not hold one.
     """
 
     __slots__ = (
         "_budget",
-        "_enter",
         "_exchange",
         "_held",
         "_inspectors",
         "_limit",
+        "_limiter",
         "_pace",
         "_paused_at",
         "_receive",
@@ -84,10 +83,10 @@ class Body:
         pace: PaceRules,
         inspectors: Sequence[Inspector],
         budget: Budget,
-        enter: Callable[[], bool],
+        limiter: Limiter,
     ) -> None:
         self._budget = budget
-        self._enter = enter
+        self._limiter = limiter
         self._held = 0
         self._receive = receive
         self._exchange = exchange
@@ -101,26 +100,32 @@ class Body:
 
     async def receive(self) -> Message:
         """Give the app the next message."""
-        if self._exchange.complete:
+        exchange = self._exchange
+        if exchange.complete:
             return await self._receive()
-        self._paused_at = monotonic()
+        self._paused_at = began = monotonic()
         message = await self._receive()
-        self._waited += monotonic() - self._paused_at
+        self._waited += monotonic() - began
         self._paused_at = 0.0
         if message["type"] != "http.request":
             return message
-        body: bytes = message.get("body", b"")
+        given: bytes = message.get("body", b"")
         last = not message.get("more_body", False)
-        self._received += len(body)
+        self._received += len(given)
         if self._received > self._limit:
             self._refuse(refuse_body(self._limit))
-        if self._inspectors:
-            body = self._inspect(body, last=last)
+        body = given
+        for inspector in self._inspectors:
+            try:
+                body = inspector.feed(body, last=last)
+            except Problem as problem:
+                self._refuse(Refusal(inspector.control, problem))
+        if body is not given:
             message = {**message, "body": body}
         self._hold(len(body))
         if last:
-            self._exchange.body_came(self._waited)
-            if not self._exchange.started and not self._enter():
+            exchange.body_came(self._waited)
+            if not exchange.started and not exchange.enter(self._limiter):
                 self._refuse(SHED)
         return message
 
@@ -143,14 +148,6 @@ class Body:
         budget.used += count
         self._held += count
 
-    def _inspect(self, body: bytes, *, last: bool) -> bytes:
-        for inspector in self._inspectors:
-            try:
-                body = inspector.feed(body, last=last)
-            except Problem as problem:
-                self._refuse(Refusal(inspector.control, problem))
-        return body
-
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal) -> NoReturn:
         self._exchange.refusal = refusal
         raise Refused

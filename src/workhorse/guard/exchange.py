@@ -58,6 +58,7 @@ class Exchange(RequestContext):
         "_plan",
         "_send",
         "_task",
+        "_watch",
         "arrived",
         "body_type",
         "bytes_out",
@@ -65,7 +66,6 @@ class Exchange(RequestContext):
         "error",
         "extra",
         "finished",
-        "over",
         "overridden",
         "private",
         "refusal",
@@ -101,8 +101,8 @@ class Exchange(RequestContext):
         """Whether all of the body has come in."""
         self._body: Paced | None = None
         # The end before its time.
-        self.over = False
-        """Whether nothing is left that its time could end."""
+        self._watch: Watch | None = None
+        """What looks at the time; None before it begins, and once nothing is left that it could end."""
         self._task: asyncio.Task[object] | None = None
         self._expired = False
         self._entered_at = 0.0
@@ -125,21 +125,24 @@ class Exchange(RequestContext):
             if self.refusal is not None and not self.started:
                 # The app answers the read that was refused: what the client gets is the refusal.
                 raise Refused
-            self._start(message["status"])
+            status = message["status"]
+            self._start(status)
+            own = message.get("headers")
             headers = reply_headers(
                 self._plan.headers,
-                message.get("headers", ()),
+                own if own is not None else (),
                 tls=self.tls,
                 private=self.private or bool(self.set_cookies),
                 nonce=self._nonce,
-                status=self.status,
+                status=status,
                 overridden=self.overridden,
             )
-            if self.extra:
-                headers += self.extra
+            headers += self.extra
             if self.set_cookies:
                 headers += [(b"set-cookie", value) for value in self.set_cookies]
             headers.append((b"x-request-id", self.request_id))
+            if own is not None and len(message) == 3:  # nothing else is in it; to copy it would cost more
+                return self._send({"type": kind, "status": status, "headers": headers})
             return self._send({**message, "headers": headers})
         return self._send(message)
 
@@ -152,13 +155,15 @@ class Exchange(RequestContext):
         """Begin the time of this request, which runs in the current task."""
         self.deadline = self.arrived + self.route.deadline_seconds
         self._task = asyncio.current_task()
+        self._watch = watch
         watch.add(self)
 
     def body_came(self, waited_seconds: float) -> None:
         """Note that all of the body is here. The time that was spent waiting for the client is not this request's."""
         self.complete = True
         self.deadline += waited_seconds
-        self.over = self.started
+        if self.started:
+            self._unwatch()
 
     def enter(self, limiter: Limiter) -> bool:
         """Take a place among the requests under way. False: there is none."""
@@ -182,12 +187,15 @@ class Exchange(RequestContext):
 
     def end(self) -> None:
         """Let go of all that knows of it."""
-        self.leave()
-        self.over = True
+        if self._limiter is not None:
+            self.leave()
+        if self._watch is not None:
+            self._unwatch()
         if self._expired:
             self._take_back()  # the app has swallowed it
         if self._body is not None:
             self._body.release()
+        self._task = None  # which holds the frames that hold this
 
     def claim_cancellation(self) -> bool:
         """Whether the cancellation that has arrived is this one's own, and nobody else's beside."""
@@ -228,5 +236,13 @@ class Exchange(RequestContext):
     def _start(self, status: int) -> None:
         self.started = True
         self.status = status
-        self.over = self.complete  # else its body may still come too slowly
-        self.leave()
+        if self.complete:  # else its body may still come too slowly
+            self._unwatch()
+        if self._limiter is not None:
+            self.leave()
+
+    def _unwatch(self) -> None:
+        watch = self._watch
+        if watch is not None:
+            self._watch = None
+            watch.discard(self)

@@ -78,7 +78,7 @@ class Facts:
         """As it came, without the query; where the server does not tell, escaped anew from `path`."""
         self.query: bytes = scope["query_string"]
         """As it came."""
-        self.route_path = route_path(scope)
+        self.route_path = route_path(scope) if scope.get("root_path") else self.path
         """The path as the app's router sees it, without `root_path`."""
         self.target_bytes = len(self.raw_path) + len(self.query)
         self.http_version: str = scope["http_version"]

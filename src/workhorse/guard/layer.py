@@ -8,7 +8,6 @@ last of these, so that a refused request never holds one.
 import asyncio
 import sys
 from collections.abc import Iterable
-from functools import partial
 from time import monotonic
 
 from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, send_reply
@@ -16,14 +15,16 @@ from workhorse.context import CURRENT
 from workhorse.contracts import CounterStore
 from workhorse.errors import Problem, SettingsError
 from workhorse.guard.access import METHODS, Access
-from workhorse.guard.admission import admit, inspectors
-from workhorse.guard.body import SHED, Body, Budget
+from workhorse.guard.admission import inspectors
+from workhorse.guard.body import Body, Budget
 from workhorse.guard.checks.content_coding import inflated_headers
 from workhorse.guard.checks.host import host_name
 from workhorse.guard.disconnect import ReadAhead
+from workhorse.guard.entrance import Entrance
 from workhorse.guard.exchange import Exchange
 from workhorse.guard.facts import Facts
-from workhorse.guard.permission import WAIT, Permission
+from workhorse.guard.permission import Permission
+from workhorse.guard.permit import Wait
 from workhorse.guard.plan import Plan, compile_plan
 from workhorse.guard.sockets import Sockets
 from workhorse.guard.verdict import Refusal
@@ -83,7 +84,7 @@ class Guard:
             )
         self._permission = Permission(self._plan, identity=identity, counters=counters, access=self._access)
         self._limiter = self._plan.new_limiter()
-        self._watch = Watch()
+        self._entrance = Entrance(self._plan, self._permission.permit, self._limiter, Watch())
         self._budget = Budget(self._plan.settings.max_pending_bytes)
         self._spans: Spans | None = None
         self._sockets = Sockets(app, self._plan, self._permission, self._access)
@@ -99,18 +100,14 @@ class Guard:
         span = self._begin_span(facts, exchange, scope) if "opentelemetry.sdk.trace" in sys.modules else None
         current = CURRENT.set(exchange)
         active = self._access.active
-        active.add(1)
+        active.slots[0] += 1.0
         try:
-            verdict = admit(self._plan, facts, exchange)
-            if verdict is None:
-                permitted = self._permission.at_once(facts, exchange, scope)
-                verdict = await self._permission.check(facts, exchange, scope) if permitted is WAIT else permitted
-            if verdict is None and exchange.body_type is None and not exchange.enter(self._limiter):
-                verdict = SHED
+            verdict = self._entrance.ask(facts, exchange, scope)
+            if isinstance(verdict, Wait):
+                verdict = await self._permission.check(facts, exchange, scope) or self._entrance.enter(exchange)
             if verdict is not None:
                 await self._answer(verdict, scope, exchange)
             else:
-                exchange.begin(self._watch)
                 if exchange.body_type is not None:
                     receive = self._body(scope, receive, facts, exchange)
                 if exchange.route.cancel_on_disconnect:
@@ -126,7 +123,7 @@ class Guard:
         finally:
             exchange.end()
             CURRENT.reset(current)
-            active.add(-1)
+            active.slots[0] -= 1.0
             self._access.note(scope, facts, exchange, span)
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,7 +148,7 @@ class Guard:
             pace=self._plan.pace,
             inspectors=inspectors(self._plan, facts, route, exchange.body_type),
             budget=self._budget,
-            enter=partial(exchange.enter, self._limiter),
+            limiter=self._limiter,
         )
         return body.receive
 

@@ -16,7 +16,7 @@ from workhorse.networks import network_of
 from workhorse.principal import ANONYMOUS, Principal
 from workhorse.rate import Per, Quota
 
-__all__ = ["check_grants", "limit_headers", "quotas_of"]
+__all__ = ["check_grants", "key_of", "limit_headers", "quotas_of"]
 
 MAX_KEY: Final = 120
 
@@ -26,10 +26,17 @@ def quotas_of(limits: Sequence[Limit], client: str, principal: Principal) -> lis
 
     An anonymous caller is known by nothing but its address; nor has it a credential.
     """
-    return [
-        Quota(_key(limit.prefix, _whose(limit.per, client, principal)), limit.interval_us, limit.capacity)
-        for limit in limits
-    ]
+    return [Quota(key_of(limit, client, principal), limit.interval_us, limit.capacity) for limit in limits]
+
+
+def key_of(limit: Limit, client: str, principal: Principal) -> str:
+    """The counter of one limit that a request of this sender takes from."""
+    per = limit.per
+    if per == "caller" and principal is not ANONYMOUS:
+        key = f"{limit.prefix}={principal.id}"
+    else:
+        key = limit.prefix + _whose(per, client, principal)
+    return key if len(key) <= MAX_KEY else limit.prefix[:40] + blake2b(key.encode(), digest_size=24).hexdigest()
 
 
 def _whose(per: Per, client: str, principal: Principal) -> str:
@@ -37,12 +44,7 @@ def _whose(per: Per, client: str, principal: Principal) -> str:
         return ""
     if per == "address" or principal is ANONYMOUS:
         return network_of(client)
-    return "=" + principal.id if per == "caller" else "#" + (principal.credential or principal.id)
-
-
-def _key(prefix: str, whose: str) -> str:
-    key = prefix + whose
-    return key if len(key) <= MAX_KEY else prefix[:40] + blake2b(key.encode(), digest_size=24).hexdigest()
+    return "#" + (principal.credential or principal.id)
 
 
 def check_grants(limits: Sequence[Limit], grants: Sequence[Grant]) -> Refusal | None:
@@ -74,8 +76,6 @@ def check_grants(limits: Sequence[Limit], grants: Sequence[Grant]) -> Refusal | 
 
 def limit_headers(limits: Sequence[Limit], grants: Sequence[Grant]) -> Headers:
     """RateLimit-Policy and RateLimit, as structured fields: what is left, and the seconds until all of it is back."""
-    if len(limits) == 1:
-        return [(b"ratelimit-policy", limits[0].described), (b"ratelimit", _left(limits[0], grants[0]))]
     left = [_left(limit, grants[place]) for place, limit in enumerate(limits)]
     return [
         (b"ratelimit-policy", b", ".join([limit.described for limit in limits])),

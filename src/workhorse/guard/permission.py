@@ -6,36 +6,34 @@ end, and those of the caller after.
 """
 
 from collections.abc import Sequence
-from enum import Enum
 from time import time
-from typing import Final
+from typing import Protocol, runtime_checkable
 
 from workhorse.asgi import Scope
 from workhorse.contracts import CounterStore, Grant, ReadyCounters
 from workhorse.errors import StoreUnavailable
 from workhorse.guard.access import Access
-from workhorse.guard.checks.proxies import certificate
 from workhorse.guard.exchange import Exchange
 from workhorse.guard.facts import Facts
 from workhorse.guard.limits import check_grants, limit_headers, quotas_of
+from workhorse.guard.permit import Permit, let_in
 from workhorse.guard.plan import Plan
-from workhorse.guard.problems import MethodNotServed, NothingHere
 from workhorse.guard.routes import Limit, Route
 from workhorse.guard.verdict import Refusal
-from workhorse.identity.scheme import Credentials, Identity, NotAllowed, NotAuthenticated
+from workhorse.identity.scheme import Credentials, Identity, NotAuthenticated
 from workhorse.principal import ANONYMOUS, Principal
 from workhorse.state.memory.counters import MemoryCounters
 
-__all__ = ["WAIT", "Permission", "Wait"]
+__all__ = ["CellCounters", "Permission"]
 
 
-class Wait(Enum):
-    """What `Permission.at_once` says where it cannot say more."""
+@runtime_checkable
+class CellCounters(Protocol):
+    """Counters that can often take one cell from one counter without waiting: what nearly all requests need."""
 
-    WAIT = 1
-
-
-WAIT: Final = Wait.WAIT
+    def take_cell(self, key: str, interval_us: int, capacity: int) -> tuple[int, int] | None:
+        """What remains, and the microseconds until all is back; None, and nothing is taken: ask `CounterStore.take`."""
+        ...
 
 
 class Permission:
@@ -49,44 +47,26 @@ class Permission:
     """
 
     def __init__(self, plan: Plan, *, identity: Identity | None, counters: CounterStore | None, access: Access) -> None:
-        self._plan = plan
         self._identity = identity
         # Counts what is admitted while the store is away, too.
         self._local = MemoryCounters()
         self._counters: CounterStore = counters if counters is not None else self._local
-        self._ready = self._counters if isinstance(self._counters, ReadyCounters) else None
+        self.permit = Permit(
+            plan,
+            identity=identity,
+            ready=self._counters if isinstance(self._counters, ReadyCounters) else None,
+            take_cell=self._counters.take_cell if isinstance(self._counters, CellCounters) else None,
+        )
+        """Decides what can be decided without waiting, which is nearly always all."""
         self._access = access
 
-    def at_once(self, facts: Facts, exchange: Exchange, scope: Scope) -> Refusal | Wait | None:
-        """Decide what can be decided without waiting, which is nearly always all; `WAIT`: ask `check`."""
-        route = exchange.route
-        if self._identity is not None:
-            if route.policy is None:
-                return self._nothing_here(facts)
-            principal = self._identity.recall(self._credentials(facts), time())
-            if principal is None:
-                return WAIT
-            refusal = self._let_in(self._identity, principal, exchange, scope)
-            if refusal is not None:
-                return refusal
-        limits = route.limits
-        if not limits:
-            return None
-        grants = None
-        if self._ready is not None:
-            grants = self._ready.take_at_once(quotas_of(limits, exchange.client, exchange.principal))
-        if grants is None:
-            return WAIT
-        exchange.extra += limit_headers(limits, grants)
-        return check_grants(limits, grants)
-
     async def check(self, facts: Facts, exchange: Exchange, scope: Scope) -> Refusal | None:
-        """Decide what `at_once` could not."""
+        """Decide what `permit` could not."""
         route = exchange.route
         if self._identity is None:
             return await self._take(route.limits, exchange)
         identity, now = self._identity, time()
-        credentials = self._credentials(facts)
+        credentials = self.permit.credentials(facts)
         principal = identity.recall(credentials, now)
         limits = route.limits
         if principal is None:
@@ -98,14 +78,7 @@ class Permission:
             if isinstance(verified, Refusal):
                 return verified
             principal = verified
-        return self._let_in(identity, principal, exchange, scope) or await self._take(limits, exchange)
-
-    def _let_in(self, identity: Identity, principal: Principal, exchange: Exchange, scope: Scope) -> Refusal | None:
-        """Note who calls, and refuse those who may not."""
-        exchange.principal = principal
-        exchange.private = exchange.private or principal is not ANONYMOUS
-        scope["user"] = scope["auth"] = principal  # where Starlette's request.user and @requires look
-        return check_permission(identity, exchange.route, principal)
+        return let_in(identity, principal, exchange, scope) or await self._take(limits, exchange)
 
     async def _verify(
         self, identity: Identity, credentials: Credentials, now: float, route: Route
@@ -133,31 +106,3 @@ class Permission:
             grants = await self._local.take(quotas)
         exchange.extra += limit_headers(limits, grants)
         return check_grants(limits, grants)
-
-    def _credentials(self, facts: Facts) -> Credentials:
-        get = facts.headers.get
-        return Credentials(
-            get(b"authorization"), get(b"cookie"), get(b"x-api-key"), certificate(self._plan.proxies.rules, facts)
-        )
-
-    def _nothing_here(self, facts: Facts) -> Refusal:
-        """Refuse a request that no policy opens. All routes have one, so this is no route, or a way around one."""
-        allowed = self._plan.routes.policies.methods(facts.route_path)
-        return Refusal("identity.no_policy", MethodNotServed(allowed) if allowed else NothingHere())
-
-
-def check_permission(identity: Identity, route: Route, principal: Principal) -> Refusal | None:
-    """Refuse a caller that the route is not for.
-
-    Threat: functions that are open to whom they are not meant for (CWE-862, CWE-863, CWE-285).
-    Method: a route that is not public wants a known caller, and one that has all of the scopes.
-    Assumes: which objects the caller may see is the app's to decide; it knows whose they are.
-    Standard: RFC 6750, section 3.1; OWASP ASVS 5.0.0 V8.2.1 and V8.3.1; OWASP API5:2023.
-    """
-    if route.public:
-        return None
-    if not principal.is_authenticated:
-        return Refusal("identity.missing", identity.challenge())
-    if not principal.scopes.issuperset(route.scopes):
-        return Refusal("identity.scope", NotAllowed(route.scopes))
-    return None

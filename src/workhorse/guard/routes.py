@@ -29,6 +29,8 @@ class Limit:
     capacity: int
     described: bytes
     """As an item of RateLimit-Policy."""
+    policy_field: tuple[bytes, bytes]
+    """The same as the whole header, of a route that has one limit."""
     left: bytes
     """As an item of RateLimit, to be filled with what is left and the seconds until all of it is back."""
 
@@ -73,6 +75,7 @@ class RouteTable:
         }
         self.unmatched: Final = _compile(None, max_body_bytes, deadline_seconds)
         self.policies: Final = self._table
+        self._find: Final = self._table.find
         self._empty: Final = not self._routes
 
     def __iter__(self) -> Iterator[Route]:
@@ -83,14 +86,14 @@ class RouteTable:
         """The route of the policy that matches best; `unmatched` if none does."""
         if self._empty:
             return self.unmatched
-        policy = self._table.find(method, path)
+        policy = self._find(method, path)
         return self._routes[policy.pattern] if policy is not None else self.unmatched
 
 
 def template_of(scope: Scope, route: Route) -> str:
     """The path template of a request that was served, for metrics: the framework's own, else the policy's."""
-    own = getattr(scope.get("route"), "path", "")
-    return own or route.path
+    served = scope.get("route")
+    return route.path if served is None else getattr(served, "path", "") or route.path
 
 
 def _compile(policy: Policy | None, max_body_bytes: int, deadline_seconds: float) -> Route:
@@ -119,6 +122,7 @@ def _compile(policy: Policy | None, max_body_bytes: int, deadline_seconds: float
 
 def _limit(policy: Policy, number: int, rate: Rate) -> Limit:
     name = rate.per if number == 0 else f"{rate.per}-{number + 1}"
+    described = b'"%b";q=%d;w=%d' % (name.encode(), rate.requests, rate.period_seconds)
     return Limit(
         name=name,
         # The rate is in the name: a changed limit starts with counters of its own, not with the old one's debts.
@@ -127,6 +131,7 @@ def _limit(policy: Policy, number: int, rate: Rate) -> Limit:
         per=rate.per,
         interval_us=rate.interval_us,
         capacity=rate.capacity,
-        described=b'"%b";q=%d;w=%d' % (name.encode(), rate.requests, rate.period_seconds),
+        described=described,
+        policy_field=(b"ratelimit-policy", described),
         left=b'"%b";r=%%d;t=%%d' % name.encode(),
     )

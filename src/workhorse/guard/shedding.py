@@ -31,9 +31,14 @@ from math import inf, sqrt
 from typing import Final
 
 from workhorse.errors import SettingsError
+from workhorse.guard.problems import Overloaded
+from workhorse.guard.verdict import Refusal
 from workhorse.policy import Priority
 
-__all__ = ["SHARES", "Limiter"]
+__all__ = ["SHARES", "SHED", "Limiter"]
+
+SHED: Final = Refusal("overload", Overloaded())
+"""What a request is told for which there is no place."""
 
 SHARES: Final[Mapping[Priority, float]] = {"low": 0.6, "normal": 0.8, "high": 0.9, "critical": 1.0}
 """The part of the limit up to which requests of each priority are let in."""

@@ -13,7 +13,8 @@ from workhorse.guard.admission import admit_socket
 from workhorse.guard.checks.websocket import OVER_RATE, MessageMeter
 from workhorse.guard.exchange import Exchange
 from workhorse.guard.facts import Facts
-from workhorse.guard.permission import WAIT, Permission
+from workhorse.guard.permission import Permission
+from workhorse.guard.permit import WAIT
 from workhorse.guard.plan import Plan
 from workhorse.guard.verdict import Refusal
 from workhorse.problems import render_problem, request_instance
@@ -40,7 +41,7 @@ class Sockets:
         try:
             refusal = admit_socket(self._plan, facts, exchange)
             if refusal is None:
-                permitted = self._permission.at_once(facts, exchange, scope)
+                permitted = self._permission.permit.ask(facts, exchange, scope)
                 refusal = await self._permission.check(facts, exchange, scope) if permitted is WAIT else permitted
             if refusal is None:
                 await self._app(scope, self._metered(receive, send), send)

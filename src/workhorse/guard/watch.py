@@ -1,8 +1,10 @@
 """Ends the requests whose time is over: one timer for all requests of a process, instead of one each.
 
 A timer per request would cost every request more than most checks do, to be cancelled by nearly all. Here a request
-is one of a list, and a tick looks at all of them ten times a second; so a deadline is kept to within a tenth of a
-second. Without requests there are no ticks.
+is one of a set, and a tick looks at all of them ten times a second; so a deadline is kept to within a tenth of a
+second. Without requests there are no ticks. A request leaves the set as soon as its time can end nothing any more: were
+it left to the next tick, all that it holds would outlive it, and each request would be served in memory that no cache
+knows.
 """
 
 import asyncio
@@ -17,9 +19,6 @@ TICK_SECONDS: Final = 0.1
 class Watched(Protocol):
     """What can be ended."""
 
-    over: bool
-    """Whether there is nothing left to end."""
-
     def look(self, now: float) -> None:
         """End it if its time is over. Never raises."""
         ...
@@ -31,24 +30,26 @@ class Watch:
     __slots__ = ("_loop", "_members")
 
     def __init__(self) -> None:
-        self._members: list[Watched] = []
+        self._members: set[Watched] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         """The loop that ticks; None while none does."""
 
     def add(self, member: Watched) -> None:
-        """Look at `member` from now on, until it is over."""
-        self._members.append(member)
+        """Look at `member` from now on."""
+        self._members.add(member)
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # The first request, or the first on another loop: that of before ended with its tick.
             self._loop = loop
             loop.call_later(TICK_SECONDS, self._tick)
 
+    def discard(self, member: Watched) -> None:
+        """Look at `member` no more."""
+        self._members.discard(member)
+
     def _tick(self) -> None:
         now = monotonic()
-        # Nobody is taken out when it is over: the next tick leaves it behind, which costs the request nothing.
-        self._members = [member for member in self._members if not member.over]
-        for member in self._members:
+        for member in tuple(self._members):
             member.look(now)
         if self._members:
             asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)

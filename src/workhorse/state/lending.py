@@ -20,16 +20,18 @@ The process reckons F from when it asked, not from when the store decided, so it
 clock in common with the store, only one that runs as fast: a machine that sleeps with a loan may hand out that one
 late.
 
-**Size.** A loan is no larger than what was lately asked of this counter through this process in a span of
-`life_seconds`, than an eighth of what remains, and than `max_cells`; and it is not handed out after `life_seconds`.
+**Size.** A loan is what was lately asked of this counter through this process in a span of `life_seconds`, and beside
+it what will melt in that time: a caller who asks for a tenth of what a limit allows would else find that nine tenths of
+a loan had melted before it asked again. It is at most an eighth of what remains, and `max_cells`; and it is not handed
+out after `life_seconds`. A counter of which one cell was asked for gets no loan.
 
 **Distance.** The store itself refuses a loan that would leave the counter more than half used. Then, and always near
 the limit, each request asks the store.
 
 What can be lost: the cells of a loan that are not asked for before it ends. They are charged for nothing, so a caller
-may be refused early by as many requests: per loan fewer than were lately asked for in `life_seconds` there, over all
-loans and processes at most half the capacity; the other half is counted exactly. What was lost fills up again with
-the rest, and the sustained rate of a caller at its limit is never lowered, because nothing is lent there.
+may be refused early by as many requests: per loan an eighth of what remained, over all loans and processes at most half
+the capacity; the other half is counted exactly. What was lost fills up again with the rest, and a melted cell has done
+so already. The sustained rate of a caller at its limit is never lowered, because nothing is lent there.
 
 `forget` reaches the store and this process: another one may hand out what it has on loan until that ends.
 """
@@ -121,16 +123,21 @@ class Account:
         return Grant(admitted=True, remaining=min(quota.capacity, there + here), retry_after_us=0, reset_us=ahead_us)
 
 
-def loan_size(account: Account, quota: Quota, now_us: int, *, max_cells: int) -> int:
+def loan_size(account: Account, quota: Quota, now_us: int, *, life_us: int, max_cells: int) -> int:
     """How many cells to charge at once, the asking request's own included; 1: no loan."""
     if account.full_us is None or account.flight is not None:
         return 1  # nothing is known of it yet, or a loan is on its way
     if account.loan is not None and account.loan.held:
         return 1  # a new loan would replace the one to which they may come back
+    lately = max(account.asked, account.asked_before)
+    if lately < 2:
+        return 1
     ahead_us = max(0, account.full_us - now_us)
+    # What is charged already melts first.
+    melting = max(0, life_us - ahead_us) // quota.interval_us
     remaining = quota.capacity - -(-ahead_us // quota.interval_us)
     nearer = (half_depth_us(quota) - ahead_us) // quota.interval_us
-    return max(1, min(max(account.asked, account.asked_before), remaining // SHARE, nearer, max_cells))
+    return max(1, min(lately + melting, remaining // SHARE, nearer, max_cells))
 
 
 def half_depth_us(quota: Quota) -> int:
@@ -166,7 +173,7 @@ class LendingCounters:
         store: CounterStore,
         *,
         life_seconds: float = 1.0,
-        max_cells: int = 256,
+        max_cells: int = 1_000_000,
         max_keys: int = 16_384,
         clock: Callable[[], int] = monotonic_us,
     ) -> None:
@@ -243,6 +250,22 @@ class LendingCounters:
                 return None
         return self._hand_out(quotas, accounts, cost, now_us) if cost else None
 
+    def take_cell(self, key: str, interval_us: int, capacity: int) -> tuple[int, int] | None:
+        """Take one cell of the loan of one counter (see `memory.cells.Cells.take_cell`); None where there is none."""
+        account = self._young.get(key)
+        if account is None or account.loan is None:
+            return None
+        loan = account.loan
+        now_us = self._clock()
+        cells = loan.usable(now_us)
+        if cells < 1 or loan.interval_us != interval_us:
+            return None
+        account.note(1, now_us, self._life_us)
+        loan.cells = here = cells - 1
+        ahead_us = max(0, (account.full_us or 0) - now_us)
+        there = max(0, capacity - -(-ahead_us // interval_us))
+        return min(capacity, there + here), ahead_us
+
     def _hand_out(
         self, quotas: Sequence[Quota], accounts: Sequence[Account], cost: int, now_us: int
     ) -> Sequence[Grant]:
@@ -283,7 +306,7 @@ class LendingCounters:
         held = [account.loan for account, here in zip(accounts, covered, strict=True) if here and account.loan]
         asked = [place for place, here in enumerate(covered) if not here]
         sizes = {
-            place: loan_size(accounts[place], quotas[place], now_us, max_cells=self._max_cells)
+            place: loan_size(accounts[place], quotas[place], now_us, life_us=self._life_us, max_cells=self._max_cells)
             for place in asked
             if cost == 1  # it is the same for all quotas of a take, so what costs more is asked for without a loan
         }

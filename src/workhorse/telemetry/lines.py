@@ -36,11 +36,14 @@ LEVEL_COLOURS: Final = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b
 RESET: Final = "\x1b[0m"
 
 
-class AccessLine(msgspec.Struct, frozen=True, gc=False):
-    """One request that was answered. Its strings are kept as they are, so none may hold a secret."""
+class AccessLine(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="access"):
+    """One request that was answered: as it stands in JSON, so that the encoder takes it as it is.
 
-    ts: float
-    """When it came, in seconds since 1970."""
+    Its strings are kept as they are, so none may hold a secret.
+    """
+
+    ts: datetime
+    """When it was answered, in UTC."""
     method: str
     path: str
     """Without the query, which may hold anything."""
@@ -56,6 +59,7 @@ class AccessLine(msgspec.Struct, frozen=True, gc=False):
     """The control that refused the request; empty where none did."""
     bytes_out: int = 0
     """Bytes of the reply's body."""
+    level: Level = "info"
 
 
 class EventLine(msgspec.Struct, frozen=True, gc=False):
@@ -65,24 +69,6 @@ class EventLine(msgspec.Struct, frozen=True, gc=False):
     level: Level
     event: str
     fields: dict[str, Any]
-
-
-class AccessRecord(msgspec.Struct, frozen=True, gc=False):
-    """An `AccessLine` as JSON has it."""
-
-    ts: datetime
-    level: str
-    event: str
-    method: str
-    path: str
-    route: str
-    status: int
-    duration_ms: float
-    client: str
-    request_id: str
-    trace_id: str
-    control: str
-    bytes_out: int
 
 
 Line: TypeAlias = AccessLine | EventLine
@@ -122,7 +108,8 @@ def render_exception(error: BaseException) -> str:
 def json_lines(lines: list[Line]) -> tuple[bytes, int]:
     """Each line as one JSON object on one line; and how many could not be written at all."""
     try:
-        return _escape_json(ENCODER.encode_lines([_record(line) for line in lines])), 0
+        records = [line if type(line) is AccessLine else _record(line) for line in lines]
+        return _escape_json(ENCODER.encode_lines(records)), 0
     except Exception:  # noqa: BLE001 - one bad value must not take its neighbours with it, so line by line
         return _one_by_one(lines, lambda line: _escape_json(ENCODER.encode(_mended(_record(line))) + b"\n"))
 
@@ -166,25 +153,11 @@ def _plain_items(items: tuple[tuple[object, object], ...], depth: int) -> dict[s
     return {_cut(str(name)): plain(item, depth + 1) for name, item in items[:MAX_ITEMS]}
 
 
-def _record(line: Line) -> AccessRecord | dict[str, Any]:
+def _record(line: Line) -> AccessLine | dict[str, Any]:
+    if isinstance(line, AccessLine):
+        return line
     when = datetime.fromtimestamp(line.ts, UTC)
-    if isinstance(line, EventLine):
-        return {"ts": when, "level": line.level, "event": redact_text(line.event), **_safe_fields(line.fields)}
-    return AccessRecord(
-        when,
-        "info",
-        "access",
-        line.method,
-        line.path,
-        line.route,
-        line.status,
-        line.duration_ms,
-        line.client,
-        line.request_id,
-        line.trace_id,
-        line.control,
-        line.bytes_out,
-    )
+    return {"ts": when, "level": line.level, "event": redact_text(line.event), **_safe_fields(line.fields)}
 
 
 def _safe_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -195,9 +168,9 @@ def _safe_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return redacted
 
 
-def _mended(record: AccessRecord | dict[str, Any]) -> Any:
+def _mended(record: AccessLine | dict[str, Any]) -> Any:
     """A record without what the encoder refuses: lone surrogates (from undecodable file names and paths)."""
-    fields = record if isinstance(record, dict) else msgspec.structs.asdict(record)
+    fields = record if isinstance(record, dict) else {"event": "access", **msgspec.structs.asdict(record)}
     return {_encodable(name): _encodable(value) for name, value in fields.items()}
 
 
@@ -218,7 +191,8 @@ def _escape_json(data: bytes) -> bytes:
 
 
 def _text(line: Line, *, colours: bool) -> str:
-    clock = datetime.fromtimestamp(line.ts, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    when = line.ts if isinstance(line, AccessLine) else datetime.fromtimestamp(line.ts, UTC)
+    clock = when.astimezone().strftime("%H:%M:%S.%f")[:-3]
     if isinstance(line, EventLine):
         return _text_event(clock, line, colours=colours)
     status = _coloured(str(line.status), STATUS_COLOURS.get(line.status // 100, "") if colours else "")

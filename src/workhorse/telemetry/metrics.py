@@ -45,14 +45,15 @@ HISTOGRAM_SUFFIXES: Final = ("_bucket", "_sum", "_count")
 class Child:
     """One series: the slots of one set of label values."""
 
-    __slots__ = ("_slots",)
+    __slots__ = ("slots",)
 
     def __init__(self, slots: Slots) -> None:
-        self._slots = slots
+        self.slots = slots
+        """For what cannot afford a call. To be looked up each time, since `detach` changes them."""
 
     def detach(self) -> None:
         """Leave the shared slots. What is observed from now on is counted nowhere."""
-        self._slots = private_slots(len(self._slots))
+        self.slots = private_slots(len(self.slots))
 
 
 class Counter(Child):
@@ -68,7 +69,7 @@ class Counter(Child):
         """
         if not 0.0 <= amount < INFINITY:
             raise ValueError(f"a counter cannot grow by {amount}; use a gauge for what may fall")
-        self._slots[0] += amount
+        self.slots[0] += amount
 
 
 class Gauge(Child):
@@ -78,11 +79,11 @@ class Gauge(Child):
 
     def set(self, value: float) -> None:
         """Make it `value`."""
-        self._slots[0] = value
+        self.slots[0] = value
 
     def add(self, amount: float = 1.0) -> None:
         """Add `amount`, which may be negative."""
-        self._slots[0] += amount
+        self.slots[0] += amount
 
 
 class Histogram(Child):
@@ -102,7 +103,7 @@ class Histogram(Child):
         """
         if not -INFINITY < value < INFINITY:
             raise ValueError(f"a histogram cannot count {value}")
-        slots = self._slots
+        slots = self.slots
         slots[bisect_left(self._bounds, value)] += 1.0
         slots[-1] += value
 

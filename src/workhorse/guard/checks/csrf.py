@@ -21,7 +21,7 @@ from workhorse.guard.facts import Facts
 from workhorse.guard.problems import CrossOriginRefused
 from workhorse.guard.verdict import Refusal
 
-__all__ = ["CsrfRules", "check_csrf", "check_handshake", "compile_csrf", "needs_token"]
+__all__ = ["SAFE_METHODS", "CsrfRules", "check_csrf", "check_handshake", "compile_csrf", "needs_token"]
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """RFC 9110, section 9.2.1. Not TRACE, which nothing needs."""

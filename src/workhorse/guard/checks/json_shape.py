@@ -82,10 +82,11 @@ class JsonDepth:
         Raises:
             Problem: the body is nested too deeply, has too many values, or is not UTF-8.
         """
-        if b"\0" in chunk:
+        if 0 in chunk:
             self.control = "json.encoding"
             raise MalformedRequest("The JSON is not encoded in UTF-8.")
-        if not last or self._depth + chunk.count(b"[") + chunk.count(b"{") > self._limit or self._most_values:
+        left = self._limit - self._depth
+        if not last or self._most_values or (len(chunk) > left and chunk.count(b"[") + chunk.count(b"{") > left):
             self._scan(chunk)
         return chunk
 
