@@ -71,7 +71,7 @@ wheel: $(READY) ## Build the wheels: one of plain Python, and one compiled for t
 
 test-compiled: wheel ## Run the guard's tests on the compiled wheel.
 	@mkdir -p build/compiled && $(BIN)/python -m zipfile -e dist/*-cp*.whl build/compiled
-	@PYTHONPATH=build/compiled WORKHORSE_TESTED_BUILD=compiled $(BIN)/python -m pytest -q -n $(JOBS) tests/guard tests/test_policy.py tests/telemetry/test_trace.py tests/service -m "not slow" $(ARGS)
+	@PYTHONPATH=build/compiled WORKHORSE_TESTED_BUILD=compiled $(BIN)/python -m pytest -q -n $(JOBS) tests/guard tests/test_policy.py tests/telemetry tests/identity/test_known.py tests/state/test_counters_memory.py tests/service -m "not slow" $(ARGS)
 
 bench-guard: $(READY) ## Count what the guard costs beside the libraries that it replaces.
 	@$(BIN)/python benchmarks/environment.py

@@ -234,6 +234,10 @@ def test_a_longest_lifetime_is_kept_with_and_without_the_time_of_issue() -> None
 
 UNUSABLE: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "an RSA key of 1024 bits": ("1024 bits", lambda: SigningKey(rsa_private(1024), "RS256", "k").jwk),
+    "an RSA key with the exponent 3": (
+        "exponent is 3",
+        lambda: {**SigningKey(rsa_private(), "RS256", "k").jwk, "e": "Aw"},
+    ),
     "a private key": ("private part", lambda: {**EC.jwk, "d": "AQ"}),
     "a point beside the curve": ("cannot be read", lambda: {**EC.jwk, "x": EC.jwk["y"]}),
     "a coordinate that is a number": ("Expected `str`", lambda: {**EC.jwk, "x": 1}),

@@ -20,6 +20,8 @@ from workhorse.identity.reason import Reason, Refused
 __all__ = ["ALGORITHMS", "Key", "KeySet", "MalformedKeySet", "read_key_set", "thumbprint"]
 
 MIN_RSA_BITS: Final = 2048
+MIN_RSA_EXPONENT: Final = 65537
+"""FIPS 186-5, section 5.4; and decision 0016 rests on it."""
 """RFC 7518, section 3.3; NIST SP 800-131A."""
 MAX_RSA_BITS: Final = 8192
 """A longer one makes each verification cost milliseconds."""
@@ -174,6 +176,8 @@ def _read_key(jwk: Jwk) -> Key | None:
         raise UnusableKey(f"it cannot be read ({error})") from None
     if isinstance(loaded, RSAPublicKey) and not MIN_RSA_BITS <= loaded.key_size <= MAX_RSA_BITS:
         raise UnusableKey(f"its modulus has {loaded.key_size} bits, and {MIN_RSA_BITS} to {MAX_RSA_BITS} are taken")
+    if isinstance(loaded, RSAPublicKey) and loaded.public_numbers().e < MIN_RSA_EXPONENT:
+        raise UnusableKey(f"its exponent is {loaded.public_numbers().e}, and {MIN_RSA_EXPONENT} or more is taken")
     return Key(
         kid=jwk.kid or "", thumbprint=thumbprint(public), checks={name: _check(name, loaded) for name in algorithms}
     )

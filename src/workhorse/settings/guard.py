@@ -98,7 +98,7 @@ class GuardSettings(Record):
         default="auto", description="Where rate limits are counted. auto: the cache if there is one, else the database."
     )
     rate_ahead_seconds: float = Field(
-        default=0.5,
+        default=2,
         ge=0,
         le=5,
         description="How long a process may hand out what it took ahead for a caller far from its limit; 0: never.",
