@@ -5,6 +5,7 @@ three, the middle repeated to kilobytes, and the time looked at.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from fuzz.harness import Harness, Splitter, check_growth
@@ -30,10 +31,12 @@ TABLE: Final = PolicyTable([Policy("GET /{a}/{b}/{c}/x"), Policy("GET /{rest:pat
 FORMS: Final = compile_forms(parts=100_000)
 JSON: Final = compile_json(depth=1000)
 
+NOW: Final = datetime(2027, 1, 15, tzinfo=UTC)
+
 
 def _log(data: bytes) -> object:
     text = data.decode("utf-8", "surrogateescape")
-    return text_lines([AccessLine(0.0, "GET", text, "", 200, 1.0, "", "", "")])
+    return text_lines([AccessLine(NOW, "GET", text, "", 200, 1.0, "", "", "")])
 
 
 PARSERS: Final[tuple[Callable[[bytes], object], ...]] = (

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from fuzz.harness import Harness, Splitter, require
@@ -16,6 +17,8 @@ SECRET: Final = "Tr0ub4dor3"  # noqa: S105 - what must not be found
 MAX_LINE: Final = 400_000
 # What a terminal, or a reader of lines, takes for more than a character.
 COMMANDS: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+NOW: Final = datetime(2027, 1, 15, tzinfo=UTC)
 
 
 def fuzz_traceparent(data: bytes) -> None:
@@ -52,7 +55,7 @@ def fuzz_lines(data: bytes) -> None:
     """Whatever is logged is one line, in JSON and in text; only a traceback has more, each of them marked."""
     split = Splitter(data)
     words = [_text(split.piece()) for _ in range(3)] + [_text(split.rest())]
-    access = AccessLine(1.8e9, words[0], words[3], words[1], 200, 1.5, words[2], words[0], words[1], words[2])
+    access = AccessLine(NOW, words[0], words[3], words[1], 200, 1.5, words[2], words[0], words[1], words[2])
     fields = plain({words[0]: words[3], "exception": words[1], "list": [words[2], {words[2]: data}], "ts": words[1]})
     event = EventLine(1.8e9, "info", words[2], fields)
     for line in (access, event):
