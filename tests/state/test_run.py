@@ -30,7 +30,10 @@ def test_a_connection_that_died_is_replaced_only_for_what_may_run_twice(database
     async def main() -> None:
         database = PostgresDatabase(database_url, pool_max=1)
         await database.open()
-        kill = Query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        kill = Query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
         try:
             other = PostgresDatabase(database_url, pool_max=1)
             await other.open()

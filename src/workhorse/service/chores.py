@@ -22,6 +22,8 @@ PURGED_AT_ONCE: Final = 5_000
 PURGES_PER_TURN: Final = 200
 
 DAY_SECONDS: Final = 86_400.0
+# Not at once: a start is busy enough, and what is not prepared falls into the default partition.
+SOON_SECONDS: Final = 20.0
 MONTHS_AHEAD: Final = 2
 """So long may no process run, and every event still finds a partition of its own; the default one takes the rest."""
 
@@ -48,7 +50,9 @@ async def doing_chores(settings: Settings, database: Database, log: Log) -> Asyn
         asyncio.create_task(
             _repeat("replies.purge", purge_replies, settings.idempotency.purge_every_seconds, log), name="purge replies"
         ),
-        asyncio.create_task(_repeat("events.partitions", keep_events, DAY_SECONDS, log, now=True), name="keep events"),
+        asyncio.create_task(
+            _repeat("events.partitions", keep_events, DAY_SECONDS, log, first=SOON_SECONDS), name="keep events"
+        ),
     ]
     try:
         yield
@@ -67,12 +71,12 @@ def first_kept_month(now: datetime, months: int) -> str:
 
 
 async def _repeat(
-    name: str, chore: Callable[[], Awaitable[None]], seconds: float, log: Log, *, now: bool = False
+    name: str, chore: Callable[[], Awaitable[None]], seconds: float, log: Log, *, first: float | None = None
 ) -> None:
+    pause = seconds if first is None else first
     while True:
-        if not now:
-            await asyncio.sleep(seconds)
-        now = False
+        await asyncio.sleep(pause)
+        pause = seconds
         try:
             await chore()
         except Exception as error:  # noqa: BLE001 - tried again at the next turn, whatever it was
