@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.bank.ledgers import Connection
-from workhorse.migrations import Migrations
+from workhorse.migrations import WORKHORSE, Migrations
 from workhorse.state.postgres.migrate import apply_migrations
 
 BANK = Migrations(name="bank", package="bank", folder="sql/migrations")
@@ -17,7 +17,7 @@ BANK = Migrations(name="bank", package="bank", folder="sql/migrations")
 @pytest.fixture
 def bank_database(database_url: str) -> str:
     """The URL of an empty bank."""
-    asyncio.run(apply_migrations(database_url, [BANK]))
+    asyncio.run(apply_migrations(database_url, [WORKHORSE, BANK]))
     return database_url
 
 

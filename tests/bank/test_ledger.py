@@ -103,7 +103,7 @@ BY_TRIGGER = {
     "all accounts removed": ("TRUNCATE bank.accounts CASCADE", "never"),
     "a transfer changed": ("UPDATE bank.transfers SET amount = 1", "never changed"),
     "a transfer removed": ("DELETE FROM bank.transfers", "never changed"),
-    "all transfers removed": ("TRUNCATE bank.transfers", "never changed"),
+    "all transfers removed": ("TRUNCATE bank.transfers CASCADE", "never changed"),
     "a reversal of nothing": (
         "INSERT INTO bank.transfers (debtor, creditor, currency, amount, reverses) VALUES (2, 1, 'EUR', 100, 99)",
         "does not mirror it",

@@ -221,8 +221,8 @@ def test_the_books_add_up_what_was_moved(bank_database: str, ledger: Connection)
     first, second = funded(ledger, 100, 0)
     funded(ledger, 7, currency="JPY")
     post(ledger, first, second, 30)
-    read = in_a_unit(bank_database, books.read)
-    assert read.model_dump() == {
+    read = in_a_unit(bank_database, books.count)
+    assert read.model_dump(exclude={"at"}) == {
         "balanced": True,
         "transfers": 3,
         "currencies": [
@@ -240,13 +240,14 @@ def test_an_audit_finds_what_was_done_behind_the_back_of_the_triggers(bank_datab
     ledger.execute("ALTER TABLE bank.accounts DISABLE TRIGGER USER")
     ledger.execute("UPDATE bank.accounts SET balance = 50 WHERE id IN (%s, %s)", (first, second))
     # The sum is as before, so only the comparison with the entries can tell.
-    assert in_a_unit(bank_database, books.read).balanced
+    assert in_a_unit(bank_database, books.count).balanced
     audited = in_a_unit(bank_database, books.audit)
     assert not audited.balanced
     assert [one.wrong for one in audited.currencies] == [2]
     ledger.execute("UPDATE bank.accounts SET balance = 51 WHERE id = %s", (first,))
-    assert not in_a_unit(bank_database, books.read).balanced
+    assert not in_a_unit(bank_database, books.count).balanced
 
 
 def test_an_empty_bank_is_balanced(bank_database: str) -> None:
-    assert in_a_unit(bank_database, books.read).model_dump() == {"balanced": True, "transfers": 0, "currencies": []}
+    counted = in_a_unit(bank_database, books.count)
+    assert (counted.balanced, counted.transfers, counted.currencies) == (True, 0, [])

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from workhorse.state.postgres.database import PostgresDatabase
-from workhorse.units import Work
+from workhorse.units import Unit, Work
 
 
 @asynccontextmanager
@@ -13,12 +13,7 @@ async def unit_on(url: str) -> AsyncGenerator[Work]:
     database = PostgresDatabase(url)
     await database.open()
     try:
-        transaction, _ = await database.begin()
-        try:
-            yield Work(transaction)
-        except BaseException:
-            await transaction.rollback()
-            raise
-        await transaction.commit()
+        async with Unit(database) as work:
+            yield work
     finally:
         await database.close()

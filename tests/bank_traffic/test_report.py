@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from bank.demo_screen import Outcome, find_faults, progress_line, summary
 from bank.traffic_report import FileOutcome, Histogram, Tally, TrafficReport
 
-AUDIT = {"balanced": True, "transfers": 12_345, "currencies": [{"accounts": 6}, {"accounts": 4}]}
+ADVICES = {"transfers": 12_000, "announced": 12_000, "advised": 12_000, "waiting": 0}
+AUDIT = {"balanced": True, "transfers": 12_345, "currencies": [{"accounts": 6}, {"accounts": 4}], "advices": ADVICES}
 
 
 def good_report() -> TrafficReport:
@@ -65,12 +66,13 @@ def test_only_a_few_wrong_answers_are_told_and_all_are_counted() -> None:
 
 
 def test_the_summary_of_a_good_run_names_the_figures_and_no_fault() -> None:
-    outcome = Outcome(good_report(), AUDIT)
+    outcome = Outcome(good_report(), AUDIT, waited=17)
     assert find_faults(outcome) == []
     text = summary(outcome)
     for part in (
         "100 posted in 2 s: 50/s", "7 had one effect", "3 requests: 3 insufficient-funds",
         "one commit of 500: 499 posted, 1 refused", "balanced: yes (12,345 transfers over 10 accounts in 2 currencies",
+        "12,000 written and 12,000 events for 12,000 transfers", "0 waiting; 17 when the traffic ended",
     ):  # fmt: skip
         assert part in text
     assert "100 transfers posted (50/s" in progress_line(outcome.traffic)
@@ -85,6 +87,9 @@ def test_the_summary_of_a_good_run_names_the_figures_and_no_fault() -> None:
         pytest.param({"repeated": 0, "one_effect": 0}, {}, "no key was retried", id="no retry"),
         pytest.param({"wrong": 9, "examples": ("a",)}, {}, "and 8 more like these", id="wrong answers"),
         pytest.param({}, {"balanced": False}, "the books do not balance", id="the books do not balance"),
+        pytest.param({}, {"advices": {**ADVICES, "waiting": 3}}, "3 jobs still wait", id="jobs that are not done"),
+        pytest.param({}, {"advices": {**ADVICES, "announced": 11_999}}, "exactly one event", id="a missing event"),
+        pytest.param({}, {"advices": {**ADVICES, "advised": 11_999}}, "one advice", id="a missing advice"),
     ],
 )
 def test_each_broken_promise_is_a_fault(traffic: dict[str, object], audit: dict[str, object], fault: str) -> None:

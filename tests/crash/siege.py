@@ -32,6 +32,8 @@ ACCOUNTS: Final = 50
 RECOVERY_SECONDS: Final = 30.0
 START_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.005
+# The jobs of killed workers come back after their lease, and failed ones after their pause.
+JOBS_SECONDS: Final = 90.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class Aftermath:
     kept_replies: int
     """Replies kept for retries."""
     audit: dict[str, Any]
-    """What GET /books/audit said."""
+    """What GET /books/audit said, once the jobs were done."""
     wrong_balances: list[tuple[int, int, int]]
     """Accounts whose balance is not the sum of their entries: id, balance, sum."""
     totals: dict[str, int]
@@ -78,7 +80,7 @@ async def besiege(folder: Path, *, kills: int, seed: int) -> Aftermath:
             await _until_ready(address)
             seed_bank(attachment.database_url, accounts=ACCOUNTS, report=lambda _: None)
             witness, wounds = await _fight(bank, callers, embedded, plan_kills(seed, kills), seed)
-            audit = await _audit(address, callers.auditor)
+            audit = await _audit_when_all_is_done(address, callers.auditor)
             return _inspect(attachment.database_url, bank, witness, wounds, audit, time.monotonic() - started)
         finally:
             bank.stop()
@@ -190,6 +192,16 @@ async def _until_ready(address: Address) -> None:
     line = Line(address, deadline_seconds=5)
     await ask(line, encode_request(address, "GET", "/-/ready"), patience_seconds=START_SECONDS)
     line.close()
+
+
+async def _audit_when_all_is_done(address: Address, token: str) -> dict[str, Any]:
+    """Have the books proved once no job is left; or as they are, when that takes too long."""
+    give_up = time.monotonic() + JOBS_SECONDS
+    while True:
+        audit = await _audit(address, token)
+        if not audit["advices"]["waiting"] or time.monotonic() > give_up:
+            return audit
+        await asyncio.sleep(1)
 
 
 async def _audit(address: Address, token: str) -> dict[str, Any]:

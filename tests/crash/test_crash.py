@@ -58,6 +58,11 @@ def test_the_books_balance_by_the_banks_word_and_by_our_own_count(aftermath: Aft
     assert set(aftermath.totals.values()) == {0}
 
 
+def test_everybody_is_told_of_each_posted_transfer_exactly_once(aftermath: Aftermath) -> None:
+    posted = len(aftermath.posted)
+    assert aftermath.audit["advices"] == {"transfers": posted, "announced": posted, "advised": posted, "waiting": 0}
+
+
 def test_the_kills_met_requests_under_way_and_clients_that_had_to_ask_again(aftermath: Aftermath) -> None:
     assert len(aftermath.wounds) == KILLS
     assert {wound.kill.target for wound in aftermath.wounds} == set(list(Target)[:KILLS])

@@ -8,29 +8,50 @@ documents. What each route asks of it is the table at the end; `workhorse check 
 
 import asyncio
 import math
-import time
 from importlib.resources import files
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Path, Query, Request, Response
 from pydantic import BaseModel
 
-from bank import accounts, books, pain001, payments, transfers
+from bank import accounts, advices, books, pain001, payments, reports, standing_orders, transfers
 from bank.accounts import Account, AccountOrder, Statement
+from bank.advices import Advice
 from bank.books import Audit, Books
+from bank.days import Day
 from bank.payments import PaymentReport
-from bank.problems import AccountNotFound, DuplicateMessage, MalformedPaymentFile, TransferNotFound
+from bank.problems import (
+    AccountNotFound,
+    AdviceNotFound,
+    CurrencyMismatch,
+    DuplicateMessage,
+    MalformedPaymentFile,
+    PageNotFound,
+    ReportNotFound,
+    SameAccount,
+    StandingOrderNotFound,
+    StartsInThePast,
+    TransferNotFound,
+    UnknownCreditor,
+    UnknownDebtor,
+)
+from bank.reports import Report
+from bank.standing_orders import OrderForStanding, StandingOrder
 from bank.transfers import REFUSALS, REVERSAL_REFUSALS, Transfer, TransferOrder
 from workhorse import Policy, Rate, Service, unit
+from workhorse.caching import Caches
 from workhorse.identity import Bearer
 from workhorse.integrations.openapi import problem_replies
 from workhorse.migrations import Migrations
 
-__all__ = ["BANK_MIGRATIONS", "POLICIES", "Latency", "Live", "api", "latency", "service"]
+__all__ = ["BANK_MIGRATIONS", "POLICIES", "Latency", "Live", "api", "caches", "latency", "service"]
 
 BANK_MIGRATIONS: Final = Migrations(name="bank", package="bank", folder="sql/migrations")
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+caches: Final = Caches()
+counted: Final = books.open_cache(caches)
 
 api = FastAPI(title="Workhorse Bank", version="1", redoc_url=None, swagger_ui_oauth2_redirect_url=None)
 
@@ -60,7 +81,7 @@ async def read_statement(
 @api.post("/transfers", status_code=201, responses=problem_replies(*REFUSALS.values()))
 async def post_transfer(order: TransferOrder) -> Transfer:
     """Move money from one account to another."""
-    return await transfers.post(order)
+    return await transfers.post_one(order)
 
 
 @api.get("/transfers/{transfer}", responses=problem_replies(TransferNotFound))
@@ -73,6 +94,34 @@ async def read_transfer(transfer: Id) -> Transfer:
 async def reverse_transfer(transfer: Id) -> Transfer:
     """Take a transfer back, once."""
     return await transfers.reverse(await unit(), transfer)
+
+
+@api.get("/transfers/{transfer}/advice", responses=problem_replies(AdviceNotFound))
+async def read_advice(transfer: Id) -> Advice:
+    """Read what the creditor of a transfer was told."""
+    return await advices.find(await unit(), transfer)
+
+
+@api.post(
+    "/standing-orders",
+    status_code=201,
+    responses=problem_replies(UnknownDebtor, UnknownCreditor, SameAccount, CurrencyMismatch, StartsInThePast),
+)
+async def open_standing_order(order: OrderForStanding) -> StandingOrder:
+    """Have money moved on each of the days to come."""
+    return await standing_orders.open_order(await unit(), order)
+
+
+@api.get("/standing-orders/{order}", responses=problem_replies(StandingOrderNotFound))
+async def read_standing_order(order: Id) -> StandingOrder:
+    """Read a standing order, and what became of it on its latest days."""
+    return await standing_orders.find(await unit(), order)
+
+
+@api.delete("/standing-orders/{order}", responses=problem_replies(StandingOrderNotFound))
+async def end_standing_order(order: Id) -> StandingOrder:
+    """End a standing order."""
+    return await standing_orders.end(await unit(), order)
 
 
 @api.post("/payments/pain001", status_code=201, responses=problem_replies(MalformedPaymentFile, DuplicateMessage))
@@ -89,13 +138,25 @@ async def take_in_payments(request: Request) -> PaymentReport:
 @api.get("/books")
 async def read_books() -> Books:
     """Read what the bank holds and has moved."""
-    return await books.read(await unit())
+    return await books.read(counted)
 
 
 @api.get("/books/audit")
 async def audit_books() -> Audit:
     """Prove every balance from the journal."""
     return await books.audit(await unit())
+
+
+@api.get("/reports/{day}", responses=problem_replies(ReportNotFound))
+async def read_report(day: Day) -> Report:
+    """Read the report of a day that is over."""
+    return await reports.find(await unit(), day)
+
+
+@api.get("/reports/{day}/pages/{page}", response_class=Response, responses=problem_replies(PageNotFound))
+async def read_report_page(day: Day, page: Annotated[int, Path(ge=1, le=reports.MOST_PAGES)]) -> Response:
+    """Read a page of the file of all entries of a day, as CSV."""
+    return Response(await reports.find_page(await unit(), day, page), media_type="text/csv")
 
 
 class Latency(BaseModel):
@@ -106,17 +167,15 @@ class Latency(BaseModel):
 
 
 class Live(Books):
-    """The books and the pace, for the page. `at` is the time in seconds since 1970, to tell the rate by."""
+    """The books and the pace, for the page."""
 
-    at: float
     latency: Latency
 
 
 @api.get("/live")
 async def live() -> Live:
     """What the page shows, asked for each second."""
-    now = await books.read(await unit())
-    return Live(**dict(now), at=time.time(), latency=latency())
+    return Live(**dict(await books.read(counted)), latency=latency())
 
 
 def latency() -> Latency:
@@ -190,6 +249,16 @@ POLICIES: Final = (
         idempotent="required",
         priority="critical",
     ),
+    Policy("GET /transfers/{transfer}/advice", scope="transfers:read", rate="6000/minute"),
+    Policy(
+        "POST /standing-orders",
+        scope="standing-orders:write",
+        rate="600/minute",
+        idempotent="required",
+        content_types=JSON,
+    ),
+    Policy("GET /standing-orders/{order}", scope="standing-orders:read", rate="6000/minute"),
+    Policy("DELETE /standing-orders/{order}", scope="standing-orders:write", rate="600/minute"),
     Policy(
         "POST /payments/pain001",
         scope="payments:write",
@@ -201,9 +270,24 @@ POLICIES: Final = (
     ),
     Policy("GET /books", scope="books:read", rate="600/minute"),
     Policy("GET /books/audit", scope="books:read", rate="60/minute", priority="low"),
+    Policy("GET /reports/{day}", scope="reports:read", rate="600/minute"),
+    Policy("GET /reports/{day}/pages/{page}", scope="reports:read", rate="600/minute", priority="low"),
     # Sums over all customers, and nothing of a single one.
     Policy("GET /live", public=True, rate=VISITORS, priority="low"),
     *(Policy(f"GET {path}", public=True, rate=VISITORS, priority="low") for path in OPEN_PATHS),
 )
 
-service = Service(api, identity=Bearer(), policies=POLICIES, migrations=[BANK_MIGRATIONS])
+service = Service(
+    api,
+    identity=Bearer(),
+    policies=POLICIES,
+    migrations=[BANK_MIGRATIONS],
+    jobs=[
+        advices.write_advices,
+        standing_orders.pay_standing_orders,
+        reports.close_days,
+        reports.report_day,
+    ],
+    schedules=[standing_orders.PAYING, reports.CLOSING],
+    caches=caches,
+)

@@ -18,8 +18,10 @@ TELLER_SCOPES: Final = (
     "transfers:read",
     "transfers:write",
     "payments:write",
+    "standing-orders:read",
+    "standing-orders:write",
 )
-AUDITOR_SCOPES: Final = ("books:read",)
+AUDITOR_SCOPES: Final = ("books:read", "reports:read")
 # Longer than anybody watches a demo.
 LIFE_SECONDS: Final = 7 * 86_400
 

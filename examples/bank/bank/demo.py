@@ -5,7 +5,8 @@
 Starts Postgres and Valkey from wheels, serves the bank with `workhorse run`, opens accounts, and lets customers loose
 on it, who retry, overdraw and mistype, each through a teller whose token the bank knows. In the end an auditor has
 every balance proved from the journal. The exit code is 0 if everything was as promised: each retried key had one
-effect, no answer was an error of the bank, the books balance.
+effect, no answer was an error of the bank, the books balance, and once the jobs are done every transfer has exactly one
+event and one advice.
 
 `--serve` goes on with gentle traffic, so that the page moves, until Ctrl-C. The data stays for the next demo, in the
 folder of the embedded servers; `workhorse services reset` deletes it.
@@ -37,6 +38,9 @@ HOST: Final = "127.0.0.1"
 # Enough for a page that moves, and little enough for a laptop on a desk.
 GENTLE: Final = TrafficPlan(connections=4, seconds=None, rate=15.0)
 AUDIT_SECONDS: Final = 60.0
+# For the jobs that still wait when the traffic ends, and the pause between two looks at them.
+JOBS_SECONDS: Final = 45.0
+LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +112,23 @@ async def _trade(
             server.address, callers, parties, plan, progress=lambda report: screen.move(progress_line(report))
         )
         step.detail = f"{options.connections} customers, {traffic.requests:,} requests"
+    with screen.step("jobs") as step:
+        waited = await _await_jobs(server, callers, screen)
+        step.detail = f"{waited:,} were left when the traffic ended"
     with screen.step("audit"):
-        return Outcome(traffic, await _audit(server.address, callers.auditor))
+        return Outcome(traffic, await _audit(server.address, callers.auditor), waited)
+
+
+async def _await_jobs(server: BankServer, callers: Callers, screen: Screen) -> int:
+    """Wait for the jobs that the traffic left, within reason, and return how many those were."""
+    give_up = asyncio.get_running_loop().time() + JOBS_SECONDS
+    told = (await _audit(server.address, callers.auditor))["advices"]
+    left: int = told["waiting"]
+    while told["waiting"] and asyncio.get_running_loop().time() < give_up:
+        screen.move(f"{told['advised']:,} advices written, {told['waiting']:,} jobs waiting")
+        await asyncio.sleep(LOOK_SECONDS)
+        told = (await _audit(server.address, callers.auditor))["advices"]
+    return left
 
 
 async def _audit(address: Address, token: str) -> dict[str, Any]:

@@ -67,10 +67,11 @@ class Screen:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the demo found. `audit` is what GET /books/audit said."""
+    """What the demo found. `audit` is what GET /books/audit said, `waited` the jobs left when the traffic ended."""
 
     traffic: TrafficReport
     audit: Mapping[str, Any]
+    waited: int = 0
 
 
 def progress_line(report: TrafficReport) -> str:
@@ -99,6 +100,11 @@ def find_faults(outcome: Outcome) -> list[str]:
         faults.append("no key was retried")
     if audit.get("balanced") is not True:
         faults.append(f"the books do not balance: {audit}")
+    told = audit["advices"]
+    if told["waiting"]:
+        faults.append(f"{told['waiting']} jobs still wait to write advices")
+    elif not told["transfers"] == told["announced"] == told["advised"]:
+        faults.append(f"not every transfer has exactly one event and one advice: {told}")
     return faults
 
 
@@ -107,6 +113,7 @@ def summary(outcome: Outcome) -> str:
     traffic, audit = outcome.traffic, outcome.audit
     refused = ", ".join(f"{count:,} {problem.rpartition(':')[2]}" for problem, count in traffic.problems.items())
     accounts = sum(currency["accounts"] for currency in audit["currencies"])
+    told = audit["advices"]
     proof = f"{audit['transfers']:,} transfers over {accounts:,} accounts in {len(audit['currencies'])} currencies"
     rows = [
         ("transfers", f"{traffic.posted:,} posted in {traffic.seconds:.0f} s: {traffic.transfers_per_second:,.0f}/s"),
@@ -118,6 +125,11 @@ def summary(outcome: Outcome) -> str:
             for file in traffic.files
         ),
         ("books", f"balanced: {'yes' if audit['balanced'] else 'NO'} ({proof}, each proved from the journal)"),
+        (
+            "advices",
+            f"{told['advised']:,} written and {told['announced']:,} events for {told['transfers']:,} transfers",
+        ),
+        ("jobs", f"{told['waiting']:,} waiting; {outcome.waited:,} when the traffic ended"),
     ]
     if traffic.sent_again:
         rows.append(("sent again", f"{traffic.sent_again:,} requests, because the bank asked for it or hung up"))

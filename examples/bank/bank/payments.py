@@ -1,8 +1,8 @@
-"""Payment files: a whole pain.001 in one transaction and four statements, however many transfers it holds.
+"""Payment files: a whole pain.001 in one transaction and three statements, however many transfers it holds.
 
 A file that is taken in stands as taken in: transactions that the ledger refuses are reported beside those that it
 posted, and do not stop them. The accounts of the file are locked in the order of their ids by the one statement that
-posts, so that two files, or a file and a transfer, never wait for each other.
+posts, so that two files, or a file and a transfer, never wait for each other. Events and jobs follow in large sets.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
+from bank.advices import Posting, advise, announce
 from bank.pain001 import AccountName, PaymentFile
 from bank.problems import DuplicateMessage
 from bank.transfers import REFUSALS
@@ -72,22 +73,38 @@ async def take_in(work: Work, file: PaymentFile) -> PaymentReport:
         QUERIES["accounts_by_iban"], {"ibans": sorted(name.value for name in names if name.is_iban)}
     )
     ibans: dict[str, int] = dict(await known.fetchall())
-    results = await work.execute(
+    debtors = [_account(transfer.debtor, ibans, UNKNOWN_DEBTOR) for transfer in file.transactions]
+    creditors = [_account(transfer.creditor, ibans, UNKNOWN_CREDITOR) for transfer in file.transactions]
+    cursor = await work.execute(
         QUERIES["post_transfers"],
         {
-            "debtors": [_account(transfer.debtor, ibans, UNKNOWN_DEBTOR) for transfer in file.transactions],
-            "creditors": [_account(transfer.creditor, ibans, UNKNOWN_CREDITOR) for transfer in file.transactions],
+            "debtors": debtors,
+            "creditors": creditors,
             "currencies": [transfer.currency for transfer in file.transactions],
             "amounts": [transfer.amount for transfer in file.transactions],
             "references": [transfer.remittance or transfer.end_to_end_id for transfer in file.transactions],
         },
     )
-    reports = [
-        _report(transfer.end_to_end_id, outcome, posted)
-        for transfer, (outcome, posted) in zip(file.transactions, await results.fetchall(), strict=True)
+    results = await cursor.fetchall()
+    postings = [
+        Posting(posted, debtor, creditor, transfer.currency, transfer.amount)
+        for transfer, debtor, creditor, (outcome, posted) in zip(
+            file.transactions, debtors, creditors, results, strict=True
+        )
+        if outcome == "posted"
     ]
-    posted = sum(report.status == "posted" for report in reports)
-    return PaymentReport(message_id=file.message_id, posted=posted, refused=len(reports) - posted, transactions=reports)
+    for posting in postings:
+        await announce(work, posting)
+    await advise([posting.transfer for posting in postings])
+    reports = [
+        _report(transfer.end_to_end_id, *result) for transfer, result in zip(file.transactions, results, strict=True)
+    ]
+    return PaymentReport(
+        message_id=file.message_id,
+        posted=len(postings),
+        refused=len(reports) - len(postings),
+        transactions=reports,
+    )
 
 
 def _account(name: AccountName, ibans: Mapping[str, int], unknown: int) -> int:

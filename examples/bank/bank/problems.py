@@ -7,6 +7,7 @@ from workhorse.errors import Problem
 
 __all__ = [
     "AccountNotFound",
+    "AdviceNotFound",
     "AlreadyReversed",
     "CreditorCannotRepay",
     "CurrencyMismatch",
@@ -15,7 +16,11 @@ __all__ = [
     "IsReversal",
     "MalformedPaymentFile",
     "Overflow",
+    "PageNotFound",
+    "ReportNotFound",
     "SameAccount",
+    "StandingOrderNotFound",
+    "StartsInThePast",
     "TransferNotFound",
     "UnknownCreditor",
     "UnknownDebtor",
@@ -36,6 +41,38 @@ class TransferNotFound(Problem):
     status = 404
     type = "urn:bank:problem:transfer-not-found"
     title = "There is no such transfer"
+
+
+class AdviceNotFound(Problem):
+    """The transfer has no advice, or not yet: it is written after the transfer has committed."""
+
+    status = 404
+    type = "urn:bank:problem:advice-not-found"
+    title = "There is no such advice yet"
+
+
+class StandingOrderNotFound(Problem):
+    """The path names no standing order."""
+
+    status = 404
+    type = "urn:bank:problem:standing-order-not-found"
+    title = "There is no such standing order"
+
+
+class ReportNotFound(Problem):
+    """The day is not over, nothing is known of it, or its report is still being made."""
+
+    status = 404
+    type = "urn:bank:problem:report-not-found"
+    title = "There is no report of this day yet"
+
+
+class PageNotFound(Problem):
+    """The file of the day's statements has no such page."""
+
+    status = 404
+    type = "urn:bank:problem:page-not-found"
+    title = "The day's file has no such page"
 
 
 class UnknownDebtor(Problem):
@@ -76,6 +113,14 @@ class Overflow(Problem):
     status = 422
     type = "urn:bank:problem:overflow"
     title = "The amount or the creditor's new balance is larger than this bank can hold"
+
+
+class StartsInThePast(Problem):
+    """The first day of a standing order is over."""
+
+    status = 422
+    type = "urn:bank:problem:starts-in-the-past"
+    title = "A standing order starts today or later"
 
 
 class InsufficientFunds(Problem):

@@ -1,7 +1,8 @@
 """Transfers: posted, looked up, and taken back. The decision and the posting are one call of one SQL function.
 
 Posting is what this bank lives by, so it is batched: all transfers that wait are decided and posted as one set, in one
-transaction, and each customer gets an answer of their own.
+transaction, and each customer gets an answer of their own. The advices are one job for the whole set, and the event is
+each customer's own, written where their request goes on (`post_one`): both are rows of the set's one commit.
 
 The bank's refusals are results like any other: a client that retries a refused transfer with the same
 Idempotency-Key must read the same refusal, although the debtor may have been paid meanwhile. So a refusal that was
@@ -17,6 +18,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from bank.accounts import Identifier, Line
+from bank.advices import Posting, advise, announce
 from bank.money import Currency, MinorUnits
 from bank.problems import (
     AlreadyReversed,
@@ -33,9 +35,9 @@ from bank.problems import (
 from workhorse.batches import Kept, batched
 from workhorse.errors import Problem
 from workhorse.sql import load_queries
-from workhorse.units import Work
+from workhorse.units import Work, unit
 
-__all__ = ["REFUSALS", "REVERSAL_REFUSALS", "Transfer", "TransferOrder", "find", "post", "reverse"]
+__all__ = ["REFUSALS", "REVERSAL_REFUSALS", "Transfer", "TransferOrder", "find", "post", "post_one", "reverse"]
 
 QUERIES: Final = load_queries("bank", "sql/queries.sql")
 
@@ -102,7 +104,24 @@ async def post(work: Work, orders: Sequence[TransferOrder]) -> Sequence[Transfer
         },
     )
     results = await cursor.fetchall()
+    await advise([transfer for outcome, transfer, _ in results if outcome == "posted"])
     return [_outcome(order, *result) for order, result in zip(orders, results, strict=True)]
+
+
+async def post_one(order: TransferOrder) -> Transfer:
+    """Post a transfer together with all others that wait.
+
+    Raises:
+        Problem: one of `REFUSALS`.
+    """
+    transfer = await post(order)
+    await _announce(await unit(), transfer)
+    return transfer
+
+
+async def _announce(work: Work, transfer: Transfer) -> None:
+    posting = Posting(transfer.id, transfer.debtor, transfer.creditor, transfer.currency, transfer.amount)
+    await announce(work, posting)
 
 
 def _outcome(order: TransferOrder, outcome: str, transfer: int, posted_at: datetime) -> Transfer | Kept:
@@ -131,7 +150,10 @@ async def reverse(work: Work, transfer: int) -> Transfer:
     if outcome != "posted":
         work.keep()  # a retried key replays this refusal
         raise REVERSAL_REFUSALS[outcome](transfer=transfer)
-    return _transfer(tuple(posted))
+    reversal = _transfer(tuple(posted))
+    await _announce(work, reversal)
+    await advise([reversal.id])
+    return reversal
 
 
 async def find(work: Work, transfer: int) -> Transfer:
