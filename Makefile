@@ -10,7 +10,7 @@ JOBS    ?= 2
 SECONDS ?= 600
 
 .PHONY: help demo test fast lint format crash wheel test-compiled browser fuzz attack \
-        bench-bank bench-start bench-guard bench-connections lock clean
+        bench-bank bench-start bench-guard bench-connections bench-jobs bench-unit bench-cache lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,18 @@ bench-bank: $(READY) ## Time the bank beside plain FastAPI + SQLAlchemy and bare
 bench-start: $(READY) ## Time the import, and the way to the first reply.
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m start $(ARGS)
+
+bench-jobs: $(READY) ## Time the jobs engine beside procrastinate, DBOS, PgQueuer and Celery.
+	@$(BIN)/python benchmarks/environment.py
+	@cd benchmarks && .venv/bin/python -m jobs $(ARGS)
+
+bench-unit: $(READY) ## Count and time what a unit costs over an app's own transaction.
+	@$(BIN)/python benchmarks/environment.py
+	@cd benchmarks && .venv/bin/python -m unit $(ARGS)
+
+bench-cache: $(READY) ## Time the cache beside aiocache and cashews.
+	@$(BIN)/python benchmarks/environment.py
+	@cd benchmarks && .venv/bin/python -m cache $(ARGS)
 
 lock: $(READY) ## Renew the locked requirements (all hashed, no registry named).
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt

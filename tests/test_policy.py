@@ -99,7 +99,7 @@ def test_a_negative_limit_is_refused() -> None:
         Policy("GET /a", max_body_bytes=-1)
 
 
-segment = st.text(st.characters(exclude_characters="/{}", exclude_categories=("Z", "C")), min_size=1, max_size=8)
+segment = st.text(st.characters(exclude_characters="/{}?#%", exclude_categories=("Z", "C")), min_size=1, max_size=8)
 
 
 @given(st.lists(st.one_of(segment, st.just("{p}")), min_size=1, max_size=5), st.lists(segment, min_size=5, max_size=5))

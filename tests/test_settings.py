@@ -125,6 +125,18 @@ def test_a_safe_production_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("CACHE_URL", "redis://cache.internal:6379/0", "cache.url", "rediss://"),
         ("WORKHORSE_GUARD__ALLOWED_HOSTS", "", "guard.allowed_hosts", "name the public ones"),
         ("WORKHORSE_GUARD__INSECURE_ANY_HOST", "true", "guard.insecure_any_host", "guard.allowed_hosts"),
+        ("WORKHORSE_GUARD__ALLOWED_HOSTS", "api.example.com,*.com", "guard.allowed_hosts", "*.example.com"),
+        ("WORKHORSE_GUARD__INSECURE_CORS_ANY_ORIGIN", "true", "guard.insecure_cors_any_origin", "guard.cors_origins"),
+        ("WORKHORSE_GUARD__HSTS_SECONDS", "0", "guard.hsts_seconds", "63072000"),
+        ("WORKHORSE_OPERATIONS__METRICS_NETWORKS", "0.0.0.0/0", "operations.metrics_networks", "Prometheus"),
+        (
+            "WORKHORSE_OPERATIONS__METRICS_NETWORKS",
+            "0.0.0.0/1,128.0.0.0/1",
+            "operations.metrics_networks",
+            "Prometheus",
+        ),
+        ("WORKHORSE_OPERATIONS__METRICS_NETWORKS", "::/0", "operations.metrics_networks", "Prometheus"),
+        ("WORKHORSE_OPERATIONS__TOKEN", "x" * 31, "operations.token", "openssl rand"),
         ("WORKHORSE_SERVER__RELOAD", "true", "server.reload", "false"),
         ("WORKHORSE_LOG__LEVEL", "debug", "log.level", "info"),
     ],
@@ -140,6 +152,34 @@ def test_production_refuses_what_is_unsafe_and_says_the_mend(
     assert f"{setting}:" in str(refused.value)
     assert mend in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_production_takes_a_strong_token_and_the_networks_of_an_organisation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, safe in SAFE_PRODUCTION.items():
+        monkeypatch.setenv(key, safe)
+    monkeypatch.setenv("WORKHORSE_OPERATIONS__TOKEN", "x" * 32)
+    monkeypatch.setenv("WORKHORSE_OPERATIONS__METRICS_NETWORKS", "10.0.0.0/8,fc00::/7")
+    monkeypatch.setenv("WORKHORSE_GUARD__ALLOWED_HOSTS", "*.example.com")
+    assert load_settings(tmp_path).production
+
+
+def test_production_behind_proxies_takes_no_plain_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, safe in SAFE_PRODUCTION.items():
+        monkeypatch.setenv(key, safe)
+    monkeypatch.setenv("WORKHORSE_GUARD__HTTPS", "off")
+    assert load_settings(tmp_path).guard.https == "off", "without a proxy, auto could do no more"
+    monkeypatch.setenv("WORKHORSE_GUARD__TRUSTED_PROXIES", "10.0.0.0/8")
+    with pytest.raises(SettingsError, match=r"guard\.https: plain HTTP is taken\n    mend: leave guard\.https at auto"):
+        load_settings(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf"])
+@pytest.mark.parametrize("name", ["deadline_seconds", "body_pause_seconds", "rate_ahead_seconds"])
+def test_no_wait_is_without_end(name: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=rf"guard\.{name}"):
+        load_settings(tmp_path, guard={name: float(value)})
 
 
 def test_production_names_all_faults_at_once() -> None:

@@ -1,1 +1,1 @@
-"""Jobs a second, and how soon a job begins: this engine, and others on the same Postgres."""
+"""Jobs a second, how soon a job begins, and what idling costs, beside other engines: `python -m jobs`."""

@@ -8,18 +8,36 @@ request derives from it, so that a request costs one object.
 from contextvars import ContextVar
 from secrets import token_urlsafe
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from workhorse.errors import NoRequest
 from workhorse.principal import ANONYMOUS, Principal
 
-__all__ = ["CURRENT", "RequestContext", "current_request"]
+__all__ = ["CURRENT", "PageTokens", "RequestContext", "current_request"]
+
+
+class PageTokens(Protocol):
+    """Makes the CSRF tokens of one request's pages: the guard's, which alone has the keys."""
+
+    def token(self, request: "RequestContext") -> str:
+        """A token for this caller."""
+        ...
 
 
 class RequestContext:
     """One request, as far as others than the guard need it."""
 
-    __slots__ = ("_nonce", "client", "deadline", "principal", "request_id", "set_cookies", "settling", "trace_id")
+    __slots__ = (
+        "_nonce",
+        "client",
+        "deadline",
+        "page_tokens",
+        "principal",
+        "request_id",
+        "set_cookies",
+        "settling",
+        "trace_id",
+    )
 
     def __init__(self) -> None:
         self.client = ""
@@ -33,7 +51,18 @@ class RequestContext:
         self.trace_id = b""
         self.settling = False
         """Whether the request is past the point where it may be ended: its transaction commits."""
+        self.page_tokens: PageTokens | None = None
+        """What makes `csrf_token`; None where no key is set for it."""
         self._nonce = ""
+
+    def csrf_token(self) -> str:
+        """The token that a form of this reply's page carries in its field `csrf_token`, or a script in X-CSRF-Token.
+
+        It is for browsers that tell nothing of where a request comes from (see docs/checks.md), and holds for the
+        credential that this request came with: after a login or logout, pages need a new one. It may set a cookie, so
+        ask before the reply begins. Empty where `guard.csrf_token_keys` are not set, and nothing asks for it.
+        """
+        return "" if self.page_tokens is None else self.page_tokens.token(self)
 
     @property
     def nonce(self) -> str:

@@ -31,6 +31,8 @@ _PARAMETER: Final = re.compile(r"^\{[A-Za-z_]\w*(:[a-z]+)?\}\Z")
 _REST: Final = re.compile(r"^\{[A-Za-z_]\w*:path\}\Z")
 # RFC 6749, section 3.3: printable ASCII but for quote, backslash and blank.
 _SCOPE: Final = re.compile(r"^[\x21\x23-\x5b\x5d-\x7e]{1,200}\Z")
+_UNDECODED: Final = re.compile(r"[?#]|%[0-9A-Fa-f]{2}")
+MAX_DEADLINE_SECONDS: Final = 86_400
 # Each costs a counter per request.
 MAX_RATES: Final = 4
 _MEDIA_TYPE: Final = re.compile(r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+*-]+\Z")
@@ -103,16 +105,13 @@ class Policy:
         """What is wrong with the values, beside the pattern."""
         if self.max_body_bytes is not None and self.max_body_bytes < 0:
             yield f"has max_body_bytes={self.max_body_bytes}; it cannot be negative"
-        if self.deadline is not None and self.deadline <= 0:
-            yield f"has deadline={self.deadline}; it is in seconds, and more than 0"
+        if self.deadline is not None and not 0 < self.deadline <= MAX_DEADLINE_SECONDS:
+            yield f"has deadline={self.deadline}; it is in seconds, more than 0 and at most a day"
+        if _UNDECODED.search(self.path):
+            yield "has a query, a fragment or a percent-encoded character in its path; write the path as it is decoded"
         if self.priority not in {"critical", "high", "normal", "low"}:
             yield f"has priority={self.priority!r}; it is critical, high, normal or low"
-        if self.isolation is not None and self.isolation not in get_args(Isolation):
-            yield f"has isolation={self.isolation!r}; it is {', '.join(get_args(Isolation))}"
-        if self.read_only and self.idempotent:
-            yield "is read only and takes an Idempotency-Key, whose reply it could not keep; take one of the two out"
-        if self.batched and (self.isolation is not None or self.read_only):
-            yield "is batched, and a batch is one transaction for many: take isolation and read_only out"
+        yield from self._unit_faults()
         if self.public and self.scopes:
             yield "is public and asks for a scope; take one of the two out"
         for scope in self.scopes:
@@ -123,6 +122,17 @@ class Policy:
                 yield f"has the content type {media_type!r}; write for example `application/json`"
         if len(self.rates) > MAX_RATES:
             yield f"has {len(self.rates)} rates; at most {MAX_RATES} are counted"
+
+    def _unit_faults(self) -> Iterable[str]:
+        """What is wrong with what is asked of the unit."""
+        if self.idempotent not in {False, True, "required"}:
+            yield f'has idempotent={self.idempotent!r}; it is True, False or "required"'
+        if self.isolation is not None and self.isolation not in get_args(Isolation):
+            yield f"has isolation={self.isolation!r}; it is {', '.join(get_args(Isolation))}"
+        if self.read_only and self.idempotent:
+            yield "is read only and takes an Idempotency-Key, whose reply it could not keep; take one of the two out"
+        if self.batched and (self.isolation is not None or self.read_only):
+            yield "is batched, and a batch is one transaction for many: take isolation and read_only out"
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -168,7 +178,10 @@ class PolicyTable:
         self._policies = tuple(policies)
         seen: dict[tuple[str, tuple[str, ...]], Policy] = {}
         for policy in self._policies:
-            shape = tuple("{}" if segment.startswith("{") else segment for segment in policy.segments)
+            shape = tuple(
+                "{rest}" if _REST.match(segment) else "{}" if segment.startswith("{") else segment
+                for segment in policy.segments
+            )
             twin = seen.setdefault((policy.method, shape), policy)
             if twin is not policy:
                 raise SettingsError(
@@ -233,7 +246,7 @@ def _rank(policy: Policy) -> tuple[bool, int, int]:
 
 def _expression(policy: Policy) -> str:
     parts = [
-        ".*" if _REST.match(segment) else "[^/]*" if segment.startswith("{") else re.escape(segment)
+        ".*" if _REST.match(segment) else "[^/]+" if segment.startswith("{") else re.escape(segment)
         for segment in policy.segments
     ]
     return "/" + "/".join(parts)

@@ -1,11 +1,20 @@
 """The map of controls, and each way in which a change can take one away."""
 
+from dataclasses import fields
 from typing import Any
 
 import msgspec
 import pytest
 
-from workhorse.guard.controls import ControlMap, control_map, lost
+from workhorse.guard.controls import (
+    EVERYWHERE,
+    NO_CONTROLS,
+    POLICY_CONTROLS,
+    POLICY_NO_CONTROLS,
+    ControlMap,
+    control_map,
+    lost,
+)
 from workhorse.guard.routes import RouteTable
 from workhorse.policy import Policy
 from workhorse.rate import Rate
@@ -18,6 +27,7 @@ FULL: dict[str, Any] = {
     "deadline": 5,
     "max_body_bytes": 1000,
     "content_types": ["application/json"],
+    "isolation": "serializable",
 }
 
 
@@ -61,6 +71,9 @@ LOSSES = [
     ({"content_types": []}, "content_types", "application/json", "any"),
     ({"content_types": ["application/json", "text/xml"]}, "content_types", "application/json", "text/xml"),
     ({"insecure_cross_site": True}, "cross_site", "refused", "taken"),
+    ({"encoded_slashes": True}, "encoded_slashes", "refused", "taken"),
+    ({"isolation": "read committed"}, "isolation", "serializable", "read committed"),
+    ({"isolation": None}, "isolation", "serializable", "the database's default"),
 ]
 
 
@@ -103,6 +116,18 @@ def test_the_identity_itself_taken_away_is_a_loss_of_every_route() -> None:
         {"trusted_proxies": ("10.0.0.0/8",)},
         {"max_json_depth": 65},
         {"hsts_seconds": 0},
+        {"hsts_subdomains": False},
+        {"insecure_cors_any_origin": True},
+        {"insecure_needless_escapes": True},
+        {"client_certificate_header": "x-cert"},
+        {"proxy_header": "forwarded"},
+        {"methods": (*GuardSettings().methods, "QUERY")},
+        {"cors_methods": (*GuardSettings().cors_methods, "QUERY")},
+        {"max_pending_bytes": 10**12},
+        {"max_concurrent_requests": 10**6},
+        {"rate_store": "memory"},
+        {"rate_ahead_seconds": 5},
+        {"https": "off"},
         {"body_bytes_per_second": 0},
     ],
     ids=lambda change: next(iter(change)),
@@ -110,12 +135,38 @@ def test_the_identity_itself_taken_away_is_a_loss_of_every_route() -> None:
 def test_a_setting_that_opens_the_guard_is_a_loss_everywhere(change: dict[str, Any]) -> None:
     losses = [loss for loss in lost(a_map(), a_map(**change)) if loss.where == "everywhere"]
     assert [loss.control for loss in losses] == list(change)
-    assert [loss for loss in lost(a_map(**change), a_map()) if loss.where == "everywhere"] == []
+    back = [loss.control for loss in lost(a_map(**change), a_map()) if loss.where == "everywhere"]
+    # Another header to believe is another one to forge, in either direction.
+    assert back == [name for name in change if name in {"client_certificate_header", "proxy_header"}]
 
 
 def test_https_turned_off_is_a_loss() -> None:
     losses = lost(a_map(https="redirect"), a_map(https="off"))
     assert [(loss.control, loss.was, loss.now) for loss in losses] == [("https", "redirect", "off")]
+
+
+def test_a_stricter_https_is_no_loss() -> None:
+    for was, now in (("off", "auto"), ("auto", "redirect"), ("redirect", "refuse")):
+        assert lost(a_map(https=was), a_map(https=now)) == []
+        assert [loss.control for loss in lost(a_map(https=now), a_map(https=was))] == ["https"]
+
+
+def test_keys_of_the_csrf_token_are_told_to_be_there_and_never_told() -> None:
+    was = a_map(csrf_token_keys=("k" * 32,))
+    assert b"kkk" not in msgspec.json.encode(was)
+    assert [(loss.control, loss.was, loss.now) for loss in lost(was, a_map())] == [("csrf_token_keys", "on", "off")]
+    assert lost(was, a_map(csrf_token_keys=("another key of 32 characters or more",))) == []
+
+
+def test_a_route_that_could_not_write_and_now_can_has_lost_something() -> None:
+    losses = lost(a_map(Policy("GET /b/{x}", read_only=True)), a_map(Policy("GET /b/{x}")))
+    assert [(loss.control, loss.was, loss.now) for loss in losses] == [("read_only", "on", "off")]
+
+
+def test_every_setting_and_every_field_of_a_policy_is_in_the_map_or_named_as_no_control() -> None:
+    assert {*EVERYWHERE} | NO_CONTROLS == set(GuardSettings.model_fields)
+    assert {*EVERYWHERE} & NO_CONTROLS == set()
+    assert {field.name for field in fields(Policy)} == POLICY_CONTROLS | POLICY_NO_CONTROLS
 
 
 def test_the_map_survives_its_file() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.asgi_client import Seen, call
-from workhorse.asgi import Receive, Scope, Send
+from workhorse.asgi import Receive, Reply, Scope, Send
 from workhorse.context import current_request
 from workhorse.contracts import Exactness, Grant
 from workhorse.errors import SettingsError, StoreUnavailable
@@ -83,6 +83,8 @@ POLICIES = [
     Policy("GET /address", public=True, rate=Rate("2/hour", per="address")),
     Policy("GET /route", public=True, rate=Rate("3/hour", per="route")),
     Policy("GET /both", rate=["3/hour", Rate("2/hour", per="address", store_away="admit")]),
+    Policy("GET /shared", rate=Rate("3/hour", per="route")),
+    Policy("GET /mine", rate=["2/hour", Rate("4/hour", per="route")]),
     Policy("GET /lenient", public=True, rate=Rate("2/hour", per="address", store_away="admit")),
 ]
 
@@ -246,3 +248,102 @@ def test_without_an_identity_everybody_may_call_and_limits_hold_by_address() -> 
     assert client.ask("GET", "/nowhere").status == 200
     assert [client.ask("GET", "/caller", address="198.51.100.1").status for _ in range(3)] == [200, 200, 429]
     assert client.ask("GET", "/caller", address="198.51.100.2").status == 200
+
+
+def test_strangers_with_made_up_credentials_use_up_nothing_that_all_share() -> None:
+    client = Client()
+    for number in range(5):
+        assert client.ask("GET", "/shared", "forged", address=f"203.0.113.{number}").status == 401
+    assert [client.ask("GET", "/shared", "alice read").status for _ in range(3)] == [200, 200, 200]
+    assert client.ask("GET", "/shared", "bob read").status == 429
+
+
+def test_a_caller_over_its_own_limit_uses_up_nothing_that_all_share() -> None:
+    client = Client()
+    for _ in range(5):
+        client.ask("GET", "/mine", "alice read")
+    assert [client.ask("GET", "/mine", "bob read").status for _ in range(2)] == [200, 200]
+
+
+def test_several_cookie_fields_are_one_for_the_guard_and_for_the_app() -> None:
+    seen: list[Any] = []
+
+    class Cookie(Names):
+        def presents(self, credentials: Credentials) -> bool:
+            return credentials.cookie is not None
+
+        def recall(self, credentials: Credentials, now: float) -> Principal | None:
+            seen.append(credentials.cookie)
+            return None
+
+        async def verify(self, credentials: Credentials, now: float) -> Principal:
+            return Principal(subject="alice", kind=Kind.SESSION)
+
+    async def reads(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append([value for name, value in scope["headers"] if name == b"cookie"])
+        await app(scope, receive, send)
+
+    guard = Guard(reads, compile_plan(GuardSettings(), POLICIES), identity=Identity(Cookie()))
+    headers = [("cookie", "session=1"), ("accept", "a"), ("accept", "b"), ("cookie", "theme=dark")]
+    assert asyncio.run(call(guard, "GET", "/known", headers=headers)).status == 200
+    assert seen[0] == b"session=1; theme=dark"
+    assert seen[-1] == [b"session=1; theme=dark"]
+
+
+class WithLogin(Names):
+    """Names, and a page to log in for all that asks for a page."""
+
+    def login_redirect(self, scope: Scope) -> Reply | None:
+        if not any(field == (b"sec-fetch-mode", b"navigate") for field in scope["headers"]):
+            return None
+        return Reply(status=302, headers=((b"location", b"/login?next=" + scope["path"].encode()),), body=b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "control"),
+    [
+        ("/known", {"sec-fetch-mode": "navigate"}, 302, "identity.missing"),
+        ("/known", {"sec-fetch-mode": "cors"}, 401, "identity.missing"),
+        ("/known", {"sec-fetch-mode": "navigate", "authorization": "Bearer forged"}, 401, "identity.signature"),
+        ("/write", {"sec-fetch-mode": "navigate", "authorization": "Bearer alice read"}, 403, "identity.scope"),
+        ("/nowhere", {"sec-fetch-mode": "navigate"}, 404, "identity.no_policy"),
+        ("/public", {"sec-fetch-mode": "navigate"}, 200, ""),
+    ],
+)
+def test_a_person_who_is_not_known_is_led_to_the_login(
+    path: str, headers: dict[str, str], status: int, control: str
+) -> None:
+    metrics = Registry(None)
+    policies = [*POLICIES, Policy("GET /write", scope="write")]
+    guard = Guard(app, compile_plan(GuardSettings(), policies), identity=Identity(WithLogin()), metrics=metrics)
+    seen = asyncio.run(call(guard, "GET", path, headers=headers.items()))
+    assert seen.status == status
+    assert (seen.header("location") == f"/login?next={path}") == (status == 302)
+    counted = f'workhorse_refusals_total{{control="{control}"}} 1' in metrics.render().decode()
+    assert counted == bool(control)
+
+
+def test_a_guard_with_a_plan_takes_nothing_that_plans_are_made_of() -> None:
+    plan = compile_plan(GuardSettings())
+    given: list[dict[str, Any]] = [
+        {"settings": GuardSettings()},
+        {"policies": [Policy("GET /a")]},
+        {"production": True},
+    ]
+    for beside in given:
+        with pytest.raises(SettingsError, match="beside it"):
+            Guard(app, plan, **beside)
+
+
+def test_a_guard_of_settings_can_be_told_that_it_is_production() -> None:
+    settings = GuardSettings(allowed_hosts=("localhost",), trusted_proxies=("127.0.0.1",))
+    asked = [asyncio.run(call(Guard(app, settings=settings, production=live), "GET", "/")) for live in (True, False)]
+    assert [seen.status for seen in asked] == [308, 200]
+
+
+def test_a_policy_for_a_method_that_is_never_served_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"'BREW /pot' is for the method BREW, which is not served"):
+        compile_plan(GuardSettings(), [Policy("BREW /pot")])
+    with pytest.raises(SettingsError, match=r"add it to\s+guard\.methods"):
+        compile_plan(GuardSettings(methods=("GET",)), [Policy("POST /a")])
+    compile_plan(GuardSettings(methods=("GET",)), [Policy("* /a"), Policy("GET /a")])

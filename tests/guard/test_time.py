@@ -343,3 +343,61 @@ def test_deadlines_hold_on_each_loop_that_one_guard_is_used_on() -> None:
         # The loop ends while it ticks.
         assert asyncio.run(call(guard, "GET", "/")).status == 200
         assert asyncio.run(call(guard, "GET", "/slow")).status == 504
+
+
+def test_a_body_that_nobody_reads_switches_no_deadline_off() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(5)
+
+    began = time.monotonic()
+    for length, body in ((True, b"x"), (False, b"")):
+        guard = guarded(app, Policy("POST /slow", deadline=0.2))
+        seen = asyncio.run(call(guard, "POST", "/slow", body=body, declare_length=length))
+        assert seen.json()["type"] == "urn:workhorse:problem:deadline-exceeded"
+    assert time.monotonic() - began < 3
+
+
+def test_a_body_that_nobody_reads_is_no_way_around_the_places() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.3)
+        await reply(send)
+
+    async def main() -> list[int]:
+        guard = guarded(app, min_concurrent_requests=2, max_concurrent_requests=2)
+        replies = await asyncio.gather(*(call(guard, "POST", "/slow", body=b"x") for _ in range(6)))
+        return sorted(seen.status for seen in replies)
+
+    statuses = asyncio.run(main())
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) <= 2
+
+
+def test_a_reply_that_streams_holds_nothing_of_the_budget_of_bodies() -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/stream":
+            began.set()
+            await go_on.wait()
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def main() -> int:
+        guard = guarded(app, max_pending_bytes=1024 * 1024, max_body_bytes=1024 * 1024)
+        first = asyncio.create_task(call(guard, "POST", "/stream", body=bytes(1024 * 1024)))
+        await began.wait()
+        second = await call(guard, "POST", "/", body=b"twenty bytes or more")
+        go_on.set()
+        await first
+        return second.status
+
+    assert asyncio.run(main()) == 200
+
+
+def test_a_reply_whose_headers_cannot_be_made_is_an_error_and_no_silence() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(bytearray(b"x-a"), b"1"), ("x", 1)]})
+
+    seen = asyncio.run(call(guarded(app), "GET", "/"))
+    assert seen.status == 500

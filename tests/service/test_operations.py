@@ -67,6 +67,38 @@ def test_metrics_are_for_direct_neighbours_and_for_who_has_the_token(
     assert may_read_metrics(scope, LOOPBACK, token) is allowed
 
 
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("127.0.0.1", True),
+        ("10.1.2.3:8000", True),
+        ("[::1]:8000", True),
+        ("localhost:8000", True),
+        ("bank:8000", True),
+        ("bank.default.svc.cluster.local:8000", True),
+        ("bank.default.svc", True),
+        ("rebound.evil.example", False),
+        ("rebound.evil.example:8000", False),
+        ("localhost.evil.example", False),
+        ("evil.example.", False),
+        ("127.0.0.1.evil.example", False),
+        ("[::1].evil.example", False),
+        ("", False),
+        (":8000", False),
+    ],
+)
+def test_a_page_whose_name_was_led_to_this_machine_does_not_read_metrics(
+    host: str,
+    allowed: bool,  # noqa: FBT001
+) -> None:
+    scope = {**http_scope("GET", "/-/metrics", [("host", host)]), "client": ("127.0.0.1", 1)}
+    assert may_read_metrics(scope, LOOPBACK, None) is allowed
+    twice = {**scope, "headers": [(b"host", b"localhost"), (b"host", host.encode())]}
+    assert not may_read_metrics(twice, LOOPBACK, None)
+    by_token = {**scope, "headers": [*scope["headers"], (b"authorization", b"Bearer right")]}
+    assert may_read_metrics(by_token, LOOPBACK, "right"), "with the token, whatever the name"
+
+
 def test_a_malformed_network_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"metrics_networks has '10\.0\.0\.1/8'"):
         parse_networks(("10.0.0.1/8",))

@@ -53,6 +53,8 @@ def test_a_url_without_a_secret_is_kept(url: str) -> None:
         "headers were [(b'authorization', b'Bearer hunter2'), (b'host', b'x')]",
         "{'Authorization': 'Bearer hunter2'}",
         "Cookie: a=1; session=hunter2",
+        "KeyError({'__Host-session': 'hunter2', 'theme': 'dark'})",
+        "jar __Secure-login-1=hunter2; theme=dark",
         "Set-Cookie: session=hunter2; HttpOnly",
         'body {"password": "hunter2"}',
         'body {"password":"a\\"hunter2"}',

@@ -332,3 +332,23 @@ def test_a_reply_in_pieces_is_kept_if_it_says_how_long_it_is(declare: bool, serv
         assert second.header("idempotent-replayed") == "true"
     else:
         assert second.json()["type"] == "urn:workhorse:problem:idempotent-reply-not-kept"
+
+
+def test_a_kept_reply_gives_no_cookie_to_who_replays_it(serving: Serving) -> None:
+    app = FastAPI()
+
+    @app.post("/notes")
+    async def guest() -> JSONResponse:
+        await unit()
+        return JSONResponse({"guest": True}, headers={"set-cookie": "guest=1", "x-kept": "yes"})
+
+    async def main() -> None:
+        async with serving(app) as service:
+            headers = [("idempotency-key", "1")]
+            first = await call(service, "POST", "/notes", headers=headers)
+            again = await call(service, "POST", "/notes", headers=headers)
+            assert first.header("set-cookie") == "guest=1"
+            assert (again.header("set-cookie"), again.header("x-kept")) == (None, "yes")
+            assert again.header("idempotent-replayed") == "true"
+
+    asyncio.run(main())

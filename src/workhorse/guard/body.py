@@ -36,7 +36,7 @@ class Inspector(Protocol):
 
 
 class Budget:
-    """How many bytes of bodies a process holds for requests that have not been answered yet."""
+    """How many bytes of bodies a process holds for requests whose reply has not begun."""
 
     __slots__ = ("most", "used")
 
@@ -103,6 +103,7 @@ class Body:
         exchange = self._exchange
         if exchange.complete:
             return await self._receive()
+        exchange.step_aside()
         self._paused_at = began = monotonic()
         message = await self._receive()
         self._waited += monotonic() - began
@@ -129,6 +130,16 @@ class Body:
                 self._refuse(SHED)
         return message
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the app waits for the client."""
+        return self._paused_at > 0
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long the app has waited for the client so far."""
+        return self._waited
+
     def pause(self, now: float) -> Refusal | None:
         """Refuse a body that comes too slowly; asked from outside while the app waits for it."""
         if not self._paused_at:
@@ -137,7 +148,7 @@ class Body:
         return check_pace(self._pace, received=self._received, waited_seconds=self._waited + pause, pause_seconds=pause)
 
     def release(self) -> None:
-        """Give back what it held of the budget: the request has ended."""
+        """Give back what it held of the budget: the reply has begun, or the request has ended."""
         self._budget.used -= self._held
         self._held = 0
 

@@ -13,7 +13,19 @@ from workhorse.guard.routes import Route, RouteTable
 from workhorse.rate import Rate
 from workhorse.settings import GuardSettings
 
-__all__ = ["Caller", "ControlMap", "Loss", "RouteControls", "Value", "control_map", "lost"]
+__all__ = [
+    "EVERYWHERE",
+    "NO_CONTROLS",
+    "POLICY_CONTROLS",
+    "POLICY_NO_CONTROLS",
+    "Caller",
+    "ControlMap",
+    "Loss",
+    "RouteControls",
+    "Value",
+    "control_map",
+    "lost",
+]
 
 Caller = Literal["anyone", "public", "known", "nobody"]
 """Who may call: anyone, because no identity is configured; anyone, because the policy says public; known callers; or
@@ -21,7 +33,8 @@ nobody, because an identity is configured and no policy opens the route."""
 
 _OPENNESS: Final = {"nobody": 0, "known": 1, "public": 2, "anyone": 2}
 _IDEMPOTENCY: Final = {False: "none", True: "optional", "required": "required"}
-# Settings of the guard whose growth or turning on takes a control away, wherever they are set.
+# Settings of the guard, by what takes a control away: growing, shrinking, being turned on, being turned off, a name
+# more in a list, any other value, or one of a lower rank.
 _GROWING: Final = (
     "max_target_bytes",
     "max_header_bytes",
@@ -29,17 +42,80 @@ _GROWING: Final = (
     "max_body_bytes",
     "max_json_depth",
     "max_parts",
+    "max_pending_bytes",
+    "max_concurrent_requests",
+    "min_concurrent_requests",
     "deadline_seconds",
     "body_pause_seconds",
+    "rate_ahead_seconds",
+    "cors_max_age_seconds",
     "max_message_bytes",
     "messages_per_second",
 )
 _SHRINKING: Final = ("hsts_seconds", "body_bytes_per_second")
-_SWITCHES: Final = ("insecure_any_host", "insecure_cross_site", "cors_credentials")
-_LISTS: Final = ("allowed_hosts", "trusted_proxies", "cors_origins", "csrf_origins")
+_SWITCHES: Final = (
+    "insecure_any_host",
+    "insecure_cross_site",
+    "insecure_cors_any_origin",
+    "insecure_needless_escapes",
+    "cors_credentials",
+)
+_PROTECTIONS: Final = ("hsts_subdomains", "csrf_token_keys")
+_LISTS: Final = (
+    "allowed_hosts",
+    "trusted_proxies",
+    "methods",
+    "cors_origins",
+    "cors_methods",
+    "cors_headers",
+    "cors_expose_headers",
+    "csrf_origins",
+)
+# Whom to believe: one header instead of another is another proxy's word, or everybody's.
+_FIXED: Final = ("proxy_header", "client_certificate_header")
+_RANKS: Final[Mapping[str, Mapping[str, int]]] = {
+    "https": {"off": 0, "auto": 1, "redirect": 2, "refuse": 3},
+    "embedder_policy": {"": 0, "credentialless": 1, "require-corp": 2},
+    # Each process counts for itself in memory; what the others are differs in speed alone.
+    "rate_store": {"memory": 0, "auto": 1, "cache": 1, "database": 1},
+}
+
+NO_CONTROLS: Final = frozenset({"https_port", "hsts_preload", "report_to"})
+"""Settings of the guard that are no controls: nothing is more open for another value."""
+POLICY_CONTROLS: Final = frozenset(
+    {
+        "scope",
+        "public",
+        "rate",
+        "idempotent",
+        "isolation",
+        "read_only",
+        "priority",
+        "deadline",
+        "max_body_bytes",
+        "content_types",
+        "encoded_slashes",
+        "insecure_cross_site",
+    }
+)
+"""What of a policy is in the map."""
+POLICY_NO_CONTROLS: Final = frozenset({"pattern", "batched", "fast", "cancel_on_disconnect"})
+"""What of a policy says which requests it is for, or how fast they are served."""
+_ISOLATIONS: Final = ("", "read committed", "repeatable read", "serializable")
 
 
 Value: TypeAlias = int | float | bool | str | list[str]
+
+EVERYWHERE: Final = (
+    *_SWITCHES,
+    *_PROTECTIONS,
+    *_LISTS,
+    *_GROWING,
+    *_SHRINKING,
+    *_FIXED,
+    *_RANKS,
+)
+"""The settings of the guard that are in the map."""
 
 
 class RouteControls(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -62,6 +138,13 @@ class RouteControls(msgspec.Struct, frozen=True, omit_defaults=False):
     priority: str
     cross_site: bool
     """Whether other sites' pages may call it with the user's cookies."""
+    # A file from before these were in it has none of them.
+    encoded_slashes: bool = False
+    """Whether `%2F` is taken inside of a path segment."""
+    read_only: bool = False
+    """Whether its transactions cannot write."""
+    isolation: str = ""
+    """What its transactions see of others' commits; empty: as the database has it."""
 
 
 class ControlMap(msgspec.Struct, frozen=True):
@@ -112,10 +195,12 @@ def control_map(
                 deadline_seconds=route.deadline_seconds,
                 priority=route.priority,
                 cross_site=route.cross_site or settings.insecure_cross_site,
+                encoded_slashes=route.encoded_slashes,
+                read_only=route.policy is not None and route.policy.read_only,
+                isolation=(route.policy.isolation or "") if route.policy is not None else "",
             )
         )
-    names = (*_SWITCHES, *_LISTS, *_GROWING, *_SHRINKING, "https")
-    everywhere = {name: _plain(getattr(settings, name)) for name in names}
+    everywhere = {name: _plain(name, getattr(settings, name)) for name in EVERYWHERE}
     return ControlMap(1, everywhere, rows)
 
 
@@ -148,24 +233,49 @@ def _lost_of(was: RouteControls, now: RouteControls) -> Iterable[tuple[str, str,
         yield "content_types", " ".join(was.content_types), " ".join(now.content_types) or "any"
     if now.cross_site and not was.cross_site:
         yield "cross_site", "refused", "taken"
+    if now.encoded_slashes and not was.encoded_slashes:
+        yield "encoded_slashes", "refused", "taken"
+    if was.read_only and not now.read_only:
+        yield "read_only", "on", "off"
+    if _ISOLATIONS.index(now.isolation) < _ISOLATIONS.index(was.isolation):
+        yield "isolation", was.isolation, now.isolation or "the database's default"
 
 
 def _lost_everywhere(was: Mapping[str, Value], now: Mapping[str, Value]) -> Iterable[Loss]:
     for name, before in was.items():
         after = now.get(name, before)
-        if name in _SWITCHES and after and not before:
-            yield Loss("everywhere", name, "off", "on")
-        elif isinstance(before, int | float) and isinstance(after, int | float) and not isinstance(before, bool):
-            if (name in _GROWING and after > before) or (name in _SHRINKING and after < before):
-                yield Loss("everywhere", name, f"{before:.15g}", f"{after:.15g}")
-        elif isinstance(before, list) and isinstance(after, list) and set(after) - set(before):
-            yield Loss("everywhere", name, " ".join(before) or "none", " ".join(after))
-        elif name == "https" and before in {"redirect", "refuse"} and after != before:
-            yield Loss("everywhere", name, str(before), str(after))
+        if after != before and _is_loss(name, before, after):
+            yield Loss("everywhere", name, _shown(before), _shown(after))
 
 
-def _plain(value: float | str | tuple[str, ...]) -> Value:
-    """A setting's value as JSON has it."""
+def _is_loss(name: str, before: Value, after: Value) -> bool:
+    """Whether another value of a setting takes a control away."""
+    if name in _SWITCHES:
+        return bool(after)
+    if name in _PROTECTIONS:
+        return bool(before)
+    if isinstance(before, list) and isinstance(after, list):
+        return bool(set(after) - set(before))
+    if isinstance(before, int | float) and isinstance(after, int | float):
+        return (name in _GROWING and after > before) or (name in _SHRINKING and after < before)
+    ranks = _RANKS.get(name)
+    if ranks is not None:
+        return ranks[str(after)] < ranks[str(before)]
+    return name in _FIXED
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int | float):
+        return f"{value:.15g}"
+    return (" ".join(value) if isinstance(value, list) else value) or "none"
+
+
+def _plain(name: str, value: float | str | tuple[str, ...]) -> Value:
+    """A setting's value as JSON has it. Secrets are only told to be there."""
+    if name == "csrf_token_keys":
+        return bool(value)
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -41,8 +41,8 @@ class Entrance:
         return permitted if permitted is not None else self.enter(exchange)
 
     def enter(self, exchange: Exchange) -> Refusal | None:
-        """Let in a request that may come in, if there is a place for it. One with a body takes it when that is here."""
-        if exchange.body_type is None and not exchange.enter(self._limiter):
+        """Let in a request that may come in, if there is a place for it. While it waits for its body it has none."""
+        if not exchange.enter(self._limiter):
             return SHED
         exchange.begin(self._watch)
         return None

@@ -38,6 +38,16 @@ class Refused(Exception):  # not a WorkhorseError: it never leaves the guard
 class Paced(Protocol):
     """A body that must come in time (see `body`)."""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the app waits for the client."""
+        ...
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long the app has waited for the client so far."""
+        ...
+
     def pause(self, now: float) -> Refusal | None:
         """Refuse it if it comes too slowly."""
         ...
@@ -126,7 +136,6 @@ class Exchange(RequestContext):
                 # The app answers the read that was refused: what the client gets is the refusal.
                 raise Refused
             status = message["status"]
-            self._start(status)
             own = message.get("headers")
             headers = reply_headers(
                 self._plan.headers,
@@ -141,6 +150,8 @@ class Exchange(RequestContext):
             if self.set_cookies:
                 headers += [(b"set-cookie", value) for value in self.set_cookies]
             headers.append((b"x-request-id", self.request_id))
+            # Only now: a reply whose headers cannot be made has not begun, and the client gets ours.
+            self._start(status)
             if own is not None and len(message) == 3:  # nothing else is in it; to copy it would cost more
                 return self._send({"type": kind, "status": status, "headers": headers})
             return self._send({**message, "headers": headers})
@@ -172,6 +183,12 @@ class Exchange(RequestContext):
         self._limiter = limiter
         self._entered_at = monotonic()
         return True
+
+    def step_aside(self) -> None:
+        """Give the place to others while the client is waited for; with the rest of the body another is taken."""
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.leave_unmeasured()
 
     def leave(self) -> None:
         """Give the place to others: the reply begins, or the request ends."""
@@ -210,10 +227,13 @@ class Exchange(RequestContext):
         """End it if its time is over (see `watch`)."""
         if self._expired or self.settling or self.finished or self._task is None:
             return
-        refusal = None
-        if not self.complete:
-            refusal = self._body.pause(now) if self._body is not None else None
-        elif not self.started and now > self.deadline:
+        refusal, deadline, body = None, self.deadline, self._body
+        if not self.complete and body is not None:
+            refusal = body.pause(now)
+            # While the app waits for the client, it is the body's pace that counts; else the app works, with or without
+            # having read all of it, and the time that it waited is added as it is once all has come.
+            deadline = now if body.waiting else deadline + body.waited_seconds
+        if refusal is None and not self.started and now > deadline:
             refusal = Refusal("deadline", DeadlineExceeded())
         if refusal is not None:
             self.expire(refusal)
@@ -238,6 +258,8 @@ class Exchange(RequestContext):
         self.status = status
         if self.complete:  # else its body may still come too slowly
             self._unwatch()
+            if self._body is not None:
+                self._body.release()
         if self._limiter is not None:
             self.leave()
 

@@ -19,6 +19,7 @@ from workhorse.guard.admission import inspectors
 from workhorse.guard.body import Body, Budget
 from workhorse.guard.checks.content_coding import inflated_headers
 from workhorse.guard.checks.host import host_name
+from workhorse.guard.cookies import join_cookies
 from workhorse.guard.disconnect import ReadAhead
 from workhorse.guard.entrance import Entrance
 from workhorse.guard.exchange import Exchange
@@ -27,9 +28,10 @@ from workhorse.guard.permission import Permission
 from workhorse.guard.permit import Wait
 from workhorse.guard.plan import Plan, compile_plan
 from workhorse.guard.sockets import Sockets
+from workhorse.guard.tokens import FormToken, Tokens, form_token_due
 from workhorse.guard.verdict import Refusal
 from workhorse.guard.watch import Watch
-from workhorse.identity.scheme import Identity
+from workhorse.identity.scheme import Identity, NotAuthenticated
 from workhorse.policy import Policy
 from workhorse.problems import internal_error, render_problem, request_instance
 from workhorse.settings import GuardSettings, load_settings
@@ -45,9 +47,11 @@ class Guard:
 
     Args:
         app: the app.
-        plan: what `compile_plan` made; by default of `settings` and `policies`.
+        plan: what `compile_plan` made; by default of the next three, which do not go with it.
         settings: the guard's settings; by default those that `load_settings` finds.
         policies: what single routes ask for.
+        production: whether real data is at stake (see `compile_plan`); by default as `load_settings` finds, and not
+            where there are `settings`.
         identity: says who calls; without one, everybody may call everything.
         counters: where rate limits are counted; by default in this process alone.
         log: where access lines and errors go; nowhere by default.
@@ -55,7 +59,8 @@ class Guard:
         metrics: where requests are counted; nowhere by default.
 
     Raises:
-        SettingsError: a setting or a policy is malformed, or a policy asks for a scope and there is no identity.
+        SettingsError: a setting or a policy is malformed, a policy asks for a scope and there is no identity, or there
+            is a plan beside what plans are made of.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Guard:
         *,
         settings: GuardSettings | None = None,
         policies: Iterable[Policy] = (),
+        production: bool | None = None,
         identity: Identity | None = None,
         counters: CounterStore | None = None,
         log: Log | None = None,
@@ -72,7 +78,15 @@ class Guard:
         metrics: Registry | None = None,
     ) -> None:
         self._app = app
-        self._plan = plan if plan is not None else _default_plan(settings, policies)
+        policies = tuple(policies)
+        if plan is None:
+            plan = _default_plan(settings, policies, production=production)
+        elif settings is not None or policies or production is not None:
+            raise SettingsError(
+                "Guard() was given a plan, and settings, policies or production beside it, which would do nothing; give"
+                " them to compile_plan(), or leave the plan out"
+            )
+        self._plan = plan
         registry = metrics if metrics is not None else Registry(None)
         self._access = Access(self._plan.headers, log, lines=access_lines, metrics=registry)
         self._identity = identity
@@ -87,7 +101,7 @@ class Guard:
         self._entrance = Entrance(self._plan, self._permission.permit, self._limiter, Watch())
         self._budget = Budget(self._plan.settings.max_pending_bytes)
         self._spans: Spans | None = None
-        self._sockets = Sockets(app, self._plan, self._permission, self._access)
+        self._sockets = Sockets(app, self._plan, self._permission, self._access, log=log, lines=access_lines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope. Whatever is neither HTTP nor WebSocket passes untouched."""
@@ -96,7 +110,11 @@ class Guard:
             return
         arrived = monotonic()
         facts = Facts(scope)
+        if len(facts.headers) != len(facts.raw):
+            join_cookies(facts, scope)
         exchange = Exchange(self._plan, facts, send, arrived)
+        if self._plan.csrf_token is not None:
+            exchange.page_tokens = Tokens(self._plan.csrf_token, facts)
         span = self._begin_span(facts, exchange, scope) if "opentelemetry.sdk.trace" in sys.modules else None
         current = CURRENT.set(exchange)
         active = self._access.active
@@ -107,13 +125,10 @@ class Guard:
                 verdict = await self._permission.check(facts, exchange, scope) or self._entrance.enter(exchange)
             if verdict is not None:
                 await self._answer(verdict, scope, exchange)
+            elif exchange.body_type is None and not exchange.route.cancel_on_disconnect:
+                await self._app(scope, receive, exchange.send)
             else:
-                if exchange.body_type is not None:
-                    receive = self._body(scope, receive, facts, exchange)
-                if exchange.route.cancel_on_disconnect:
-                    await self._call_attentively(scope, receive, exchange)
-                else:
-                    await self._app(scope, receive, exchange.send)
+                await self._call(scope, receive, facts, exchange)
         except asyncio.CancelledError:
             if not exchange.claim_cancellation():
                 raise
@@ -152,6 +167,26 @@ class Guard:
         )
         return body.receive
 
+    async def _call(self, scope: Scope, receive: Receive, facts: Facts, exchange: Exchange) -> None:
+        """Call the app with what has more to it than a head and a reply."""
+        if exchange.body_type is not None:
+            receive = self._body(scope, receive, facts, exchange)
+            if form_token_due(self._plan, facts, exchange.body_type, cross_site=exchange.route.cross_site):
+                assert self._plan.csrf_token is not None
+                # Before the app is called: whether it reads the form is its own business.
+                form = FormToken(
+                    receive, self._plan.csrf_token, facts=facts, kind=exchange.body_type, principal=exchange.principal
+                )
+                refusal = await form.check()
+                if refusal is not None:
+                    await self._answer(refusal, scope, exchange)
+                    return
+                receive = form.receive
+        if exchange.route.cancel_on_disconnect:
+            await self._call_attentively(scope, receive, exchange)
+        else:
+            await self._app(scope, receive, exchange.send)
+
     def _begin_span(self, facts: Facts, exchange: Exchange, scope: Scope) -> OpenSpan | None:
         """Begin the span of this request, if the app has set OpenTelemetry up; it names the trace then."""
         if self._spans is None:
@@ -185,12 +220,26 @@ class Guard:
         if isinstance(verdict, Reply):
             await self._reply(verdict, scope, exchange)
             return
-        reply = render_problem(verdict.problem, instance=request_instance())
+        reply = self._way_to_login(verdict, scope) or render_problem(verdict.problem, instance=request_instance())
         exchange.refusal = None  # or `send` would take the refusal's own reply for the app's
         try:
             await self._reply(reply, scope, exchange)
         finally:
             exchange.refusal = verdict
+
+    def _way_to_login(self, refusal: Refusal, scope: Scope) -> Reply | None:
+        """What leads a person's browser to the login where nobody is known; None: the refusal itself is the answer.
+
+        Not where another credential than a cookie came: a login would not mend that one, and the browser would go in
+        circles.
+        """
+        if self._identity is None or self._identity.login_redirect is None:
+            return None
+        if not isinstance(refusal.problem, NotAuthenticated):
+            return None
+        if any(name in {b"authorization", b"x-api-key"} for name, _ in scope["headers"]):
+            return None
+        return self._identity.login_redirect(scope)
 
     async def _reply(self, reply: Reply, scope: Scope, exchange: Exchange) -> None:
         await send_reply(reply, exchange.send, head=scope["method"] == "HEAD")
@@ -221,8 +270,8 @@ class ReplyCut(Exception):  # not a WorkhorseError: only the server sees it
     """The request was ended while its reply was under way, so that the connection must be closed."""
 
 
-def _default_plan(settings: GuardSettings | None, policies: Iterable[Policy]) -> Plan:
+def _default_plan(settings: GuardSettings | None, policies: Iterable[Policy], *, production: bool | None) -> Plan:
     if settings is not None:
-        return compile_plan(settings, policies)
+        return compile_plan(settings, policies, production=bool(production))
     project = load_settings()
-    return compile_plan(project.guard, policies, production=project.production)
+    return compile_plan(project.guard, policies, production=project.production if production is None else production)

@@ -33,7 +33,7 @@ def key_of(limit: Limit, client: str, principal: Principal) -> str:
     """The counter of one limit that a request of this sender takes from."""
     per = limit.per
     if per == "caller" and principal is not ANONYMOUS:
-        key = f"{limit.prefix}={principal.id}"
+        key = f"{limit.prefix}={principal.key}"
     else:
         key = limit.prefix + _whose(per, client, principal)
     return key if len(key) <= MAX_KEY else limit.prefix[:40] + blake2b(key.encode(), digest_size=24).hexdigest()
@@ -44,7 +44,8 @@ def _whose(per: Per, client: str, principal: Principal) -> str:
         return ""
     if per == "address" or principal is ANONYMOUS:
         return network_of(client)
-    return "#" + (principal.credential or principal.id)
+    # With the issuer: two may give their tokens the same number.
+    return f"#{principal.issuer}#{principal.credential}" if principal.credential else "=" + principal.key
 
 
 def check_grants(limits: Sequence[Limit], grants: Sequence[Grant]) -> Refusal | None:

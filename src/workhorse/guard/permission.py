@@ -2,7 +2,8 @@
 
 A caller that is known already (its token was verified before) is known without waiting, and then all counters are
 asked in one round trip. Otherwise the counters of the address come first, so that signatures cannot be tried without
-end, and those of the caller after.
+end, and the others after, in one take: a stranger with made-up credentials uses up nothing but its own, and a caller
+over its own limit nothing of what all share.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from workhorse.guard.access import Access
 from workhorse.guard.exchange import Exchange
 from workhorse.guard.facts import Facts
 from workhorse.guard.limits import check_grants, limit_headers, quotas_of
-from workhorse.guard.permit import Permit, let_in
+from workhorse.guard.permit import Permit, check_permission, let_in
 from workhorse.guard.plan import Plan
 from workhorse.guard.routes import Limit, Route
 from workhorse.guard.verdict import Refusal
@@ -64,13 +65,14 @@ class Permission:
         """Decide what `permit` could not."""
         route = exchange.route
         if self._identity is None:
-            return await self._take(route.limits, exchange)
+            # Asked a second time where the first answer was only that the counters need a wait.
+            return self.permit.check_token(facts, exchange) or await self._take(route.limits, exchange)
         identity, now = self._identity, time()
         credentials = self.permit.credentials(facts)
         principal = identity.recall(credentials, now)
         limits = route.limits
         if principal is None:
-            refusal = await self._take(route.limits_by_sender, exchange)
+            refusal = await self._take(route.limits_by_address, exchange)
             if refusal is not None:
                 return refusal
             limits = route.limits_by_caller
@@ -78,7 +80,34 @@ class Permission:
             if isinstance(verified, Refusal):
                 return verified
             principal = verified
-        return let_in(identity, principal, exchange, scope) or await self._take(limits, exchange)
+        return (
+            let_in(identity, principal, exchange, scope)
+            or self.permit.check_token(facts, exchange)
+            or await self._take(limits, exchange)
+        )
+
+    def knows(self, facts: Facts) -> Credentials | None:
+        """What a connection that stays open is to be known by for as long as it does; None: nobody is told apart."""
+        return None if self._identity is None else self.permit.credentials(facts)
+
+    async def still(self, credentials: Credentials, principal: Principal, route: Route) -> Principal | None:
+        """The same caller as it is known now, if it still is and still may; None: it is not.
+
+        While a store or an issuer is away, what was proven holds until it expires by itself.
+        """
+        assert self._identity is not None
+        now = time()
+        again = self._identity.recall(credentials, now)
+        if again is None:
+            try:
+                again = await self._identity.verify(credentials, now)
+            except NotAuthenticated:
+                return None
+            except StoreUnavailable:
+                return principal if now < principal.expires else None
+        if (again.issuer, again.subject, again.tenant) != (principal.issuer, principal.subject, principal.tenant):
+            return None
+        return again if check_permission(self._identity, route, again) is None else None
 
     async def _verify(
         self, identity: Identity, credentials: Credentials, now: float, route: Route

@@ -17,6 +17,7 @@ from workhorse.guard.limits import check_grants, key_of, limit_headers, quotas_o
 from workhorse.guard.plan import Plan
 from workhorse.guard.problems import MethodNotServed, NothingHere
 from workhorse.guard.routes import Limit, Route
+from workhorse.guard.tokens import check_token
 from workhorse.guard.verdict import Refusal
 from workhorse.identity.scheme import Credentials, Identity, NotAllowed
 from workhorse.principal import ANONYMOUS, Kind, Principal
@@ -55,6 +56,7 @@ class Permit:
         self._take_cell = take_cell
         self._proxy_rules = plan.proxies.rules
         self._certificates = bool(self._proxy_rules.certificate_header)
+        self._tokens = plan.csrf_token is not None
 
     def ask(self, facts: Facts, exchange: Exchange, scope: Scope) -> Refusal | Wait | None:
         """Decide; `WAIT`: ask `Permission.check`."""
@@ -67,6 +69,10 @@ class Permit:
             if principal is None:
                 return WAIT
             refusal = let_in(identity, principal, exchange, scope)
+            if refusal is not None:
+                return refusal
+        if self._tokens:
+            refusal = self.check_token(facts, exchange)
             if refusal is not None:
                 return refusal
         limits = route.limits
@@ -88,6 +94,16 @@ class Permit:
             return WAIT
         exchange.extra += limit_headers(limits, grants)
         return check_grants(limits, grants)
+
+    def check_token(self, facts: Facts, exchange: Exchange) -> Refusal | None:
+        """Refuse a request that needs a CSRF token and shows none, once it is known who calls."""
+        return check_token(
+            self._plan,
+            facts,
+            exchange.principal,
+            cross_site=exchange.route.cross_site,
+            body_type=exchange.body_type,
+        )
 
     def credentials(self, facts: Facts) -> Credentials:
         """What the request may be known by."""

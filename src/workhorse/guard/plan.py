@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from workhorse.errors import SettingsError
 from workhorse.guard.checks.body import PaceRules
 from workhorse.guard.checks.content_coding import CodingRules, compile_content_coding
 from workhorse.guard.checks.cors import CorsRules, compile_cors
 from workhorse.guard.checks.csrf import CsrfRules, compile_csrf
+from workhorse.guard.checks.csrf_token import CsrfTokenRules, compile_csrf_token
 from workhorse.guard.checks.host import LOCAL_HOSTS, HostRules, compile_host
 from workhorse.guard.checks.https import HttpsRules, compile_hsts, compile_https
 from workhorse.guard.checks.json_shape import JsonRules, compile_json
@@ -41,6 +43,8 @@ class Plan:
     https: HttpsRules
     cors: CorsRules
     csrf: CsrfRules
+    csrf_token: CsrfTokenRules | None
+    """None: no token is asked for."""
     methods: MethodRules
     coding: CodingRules
     json: JsonRules
@@ -66,8 +70,10 @@ def compile_plan(settings: GuardSettings, policies: Iterable[Policy] = (), *, pr
             `allowed_hosts` is empty, and plain HTTP is redirected where a trusted proxy tells of it.
 
     Raises:
-        SettingsError: a setting or a policy is malformed.
+        SettingsError: a setting or a policy is malformed, or a policy is for a method that is not served.
     """
+    policies = tuple(policies)
+    _refuse_unserved(settings, policies)
     hosts = settings.allowed_hosts or (() if production else LOCAL_HOSTS)
     return Plan(
         proxies=Proxies(
@@ -83,8 +89,8 @@ def compile_plan(settings: GuardSettings, policies: Iterable[Policy] = (), *, pr
             headers=settings.max_headers,
         ),
         host=compile_host(allowed=hosts, any_host=settings.insecure_any_host),
-        path=compile_path(),
-        https=compile_https(mode=_https_mode(settings, production=production)),
+        path=compile_path(insecure_needless_escapes=settings.insecure_needless_escapes),
+        https=compile_https(mode=_https_mode(settings, production=production), port=settings.https_port),
         cors=compile_cors(
             origins=settings.cors_origins,
             insecure_any_origin=settings.insecure_cors_any_origin,
@@ -97,8 +103,12 @@ def compile_plan(settings: GuardSettings, policies: Iterable[Policy] = (), *, pr
         csrf=compile_csrf(
             # A page that may call by CORS could send nothing but simple reads otherwise.
             trusted=(*settings.csrf_origins, *settings.cors_origins),
+            token_for_old_clients=bool(settings.csrf_token_keys),
             insecure_cross_site=settings.insecure_cross_site,
         ),
+        csrf_token=compile_csrf_token(keys=[key.get_secret_value().encode() for key in settings.csrf_token_keys])
+        if settings.csrf_token_keys
+        else None,
         pace=PaceRules(pause_seconds=settings.body_pause_seconds, bytes_per_second=settings.body_bytes_per_second),
         methods=compile_methods(methods=settings.methods),
         coding=compile_content_coding(),
@@ -107,10 +117,31 @@ def compile_plan(settings: GuardSettings, policies: Iterable[Policy] = (), *, pr
         sockets=compile_websocket(
             message_bytes=settings.max_message_bytes, messages_per_second=settings.messages_per_second
         ),
-        headers=compile_headers(hsts=compile_hsts(seconds=settings.hsts_seconds)),
+        headers=compile_headers(
+            hsts=compile_hsts(
+                seconds=settings.hsts_seconds, subdomains=settings.hsts_subdomains, preload=settings.hsts_preload
+            ),
+            embedder_policy=settings.embedder_policy,
+            report_to=settings.report_to,
+        ),
         routes=RouteTable(policies, max_body_bytes=settings.max_body_bytes, deadline_seconds=settings.deadline_seconds),
         settings=settings,
     )
+
+
+def _refuse_unserved(settings: GuardSettings, policies: Iterable[Policy]) -> None:
+    """Refuse policies that no request can ever meet: whoever wrote one believes that it guards something.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    served = {"*", *settings.methods}
+    for policy in policies:
+        if policy.method not in served:
+            raise SettingsError(
+                f"the policy {policy.pattern!r} is for the method {policy.method}, which is not served; add it to"
+                f" guard.methods, or take the policy out. Served are {', '.join(settings.methods)}"
+            )
 
 
 def _https_mode(settings: GuardSettings, *, production: bool) -> Literal["off", "redirect", "refuse"]:

@@ -47,9 +47,11 @@ class Route:
     scopes: frozenset[str]
     public: bool
     limits: tuple[Limit, ...]
-    limits_by_sender: tuple[Limit, ...]
-    """Those that can be asked before it is known who calls."""
+    limits_by_address: tuple[Limit, ...]
+    """Those that are asked before it is known who calls: only the sender's own. What all share, a stranger with made-up
+    credentials must not use up."""
     limits_by_caller: tuple[Limit, ...]
+    """The others."""
     priority: Priority
     deadline_seconds: float
     max_body_bytes: int
@@ -100,7 +102,7 @@ def _compile(policy: Policy | None, max_body_bytes: int, deadline_seconds: float
     # The defaults of a policy are those of a request without one.
     given = policy if policy is not None else Policy("* /")
     limits = tuple(_limit(given, number, rate) for number, rate in enumerate(given.rates))
-    by_sender = tuple(limit for limit in limits if limit.rate.per in {"address", "route"})
+    by_address = tuple(limit for limit in limits if limit.per == "address")
     return Route(
         policy=policy,
         pattern=policy.pattern if policy is not None else "",
@@ -108,8 +110,8 @@ def _compile(policy: Policy | None, max_body_bytes: int, deadline_seconds: float
         scopes=given.scopes,
         public=given.public,
         limits=limits,
-        limits_by_sender=by_sender,
-        limits_by_caller=tuple(limit for limit in limits if limit not in by_sender),
+        limits_by_address=by_address,
+        limits_by_caller=tuple(limit for limit in limits if limit.per != "address"),
         priority=given.priority,
         deadline_seconds=given.deadline if given.deadline is not None else deadline_seconds,
         max_body_bytes=given.max_body_bytes if given.max_body_bytes is not None else max_body_bytes,

@@ -13,12 +13,13 @@ carries two kinds is refused: whom it is for could depend on who reads it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
 import msgspec
 
+from workhorse.asgi import Reply, Scope  # noqa: TC001 - the guard is compiled against what this says
 from workhorse.contracts import ApiKeyStore, CounterStore, SessionStore
 from workhorse.errors import PROBLEM_PREFIX, Problem, SettingsError, StoreUnavailable
 from workhorse.identity.reason import Reason
@@ -182,6 +183,9 @@ class Identity:
         self._only = self._schemes[0] if len(schemes) == len(self._schemes) == 1 else None
         self._throttle = throttle
         self._challenges: Final = tuple(scheme.challenge for scheme in schemes)
+        hooks = [getattr(scheme, "login_redirect", None) for scheme in schemes]
+        self.login_redirect: Final[Callable[[Scope], Reply | None] | None] = next(filter(None, hooks), None)
+        """What leads a person's browser to the login, in place of a 401: of the first scheme that has one."""
 
     def __repr__(self) -> str:
         return f"<Identity by {', '.join(type(scheme).__name__ for scheme in (*self._schemes, *self._of_connection))}>"

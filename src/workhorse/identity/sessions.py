@@ -132,6 +132,8 @@ class Sessions:
         self._max_known = max_known
         self._max_data = max_data_bytes
         self._known: dict[bytes, tuple[SessionPrincipal, float]] = {}
+        self._endings = 0
+        """Counts what this process has ended or changed: an answer that was asked for before is not remembered."""
 
     def __repr__(self) -> str:
         return f"<Sessions of {self._idle} s idle and {self._absolute} s at most, cookie {self._cookies.name}>"
@@ -171,13 +173,15 @@ class Sessions:
             NotAuthenticated: there is no such session, or the cookie is malformed or there twice.
             StoreUnavailable: the store does not answer.
         """
+        endings = self._endings
         try:
             principal = await self._find(credentials, now)
         except Refused as refused:
             raise NotAuthenticated(refused.reason) from None
         if now - principal.record.seen >= TOUCH_SECONDS:
             principal = await self._touch(principal, now)
-        self._remember(principal, now)
+        if endings == self._endings:
+            self._remember(principal, now)
         return principal
 
     async def open(self) -> None:
@@ -351,7 +355,7 @@ class Sessions:
         if not await self._given_store().write(record.digest, data=encoded, version=record.version):
             raise SessionChanged
         written = record._replace(data=encoded, version=record.version + 1)
-        self._known.pop(record.digest, None)
+        self._drop(record.digest)
         request = current_request()
         presented = presented_by(request)
         if presented is not None and presented.digest == record.digest:
@@ -398,7 +402,7 @@ class Sessions:
     ) -> Session:
         """Give the client its new secret."""
         if instead_of is not None:
-            self._known.pop(instead_of.digest, None)
+            self._drop(instead_of.digest)
         plain = is_loopback(request.client) and not getattr(request, "tls", True)
         self._set_cookies(request, self._cookies.given(secret, plain=plain))
         request.principal = principal_of(record)
@@ -407,7 +411,7 @@ class Sessions:
     def _leave(self, request: RequestContext, record: SessionRecord | None) -> None:
         """The request has no session any more."""
         if record is not None:
-            self._known.pop(record.digest, None)
+            self._drop(record.digest)
             request.principal = ANONYMOUS
         self._set_cookies(request, self._cookies.taken())
 
@@ -425,8 +429,14 @@ class Sessions:
                 del self._known[digest]
         self._known[principal.record.digest] = principal, now + self._recall_seconds
 
+    def _drop(self, digest: bytes) -> None:
+        """Ask the store again about one session."""
+        self._endings += 1
+        self._known.pop(digest, None)
+
     def _forget(self, subject: str, public_id: str | None = None) -> None:
         """Ask the store again about the subject's sessions, or the one of this name."""
+        self._endings += 1
         for digest, (principal, _) in tuple(self._known.items()):
             record = principal.record
             if record.subject == subject and public_id in {None, record.public_id}:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     # Whoever gives facts has loaded it; the front door stays light.
     from workhorse.integrations.openapi import Facts
 
-__all__ = ["AppRoute", "adopt", "describe", "is_routed", "list_routes"]
+__all__ = ["AppRoute", "adopt", "describe", "drops_slash", "is_routed", "list_routes", "prefix_of", "routes_in_order"]
 
 # The framework's module, and ours that adopts its apps; the more special one first.
 _ADOPTERS: Final = (
@@ -55,6 +55,32 @@ def describe(app: object, facts: "Facts") -> bool:
     return any(found)
 
 
+def prefix_of(app: object) -> str:
+    """The prefix that the app itself takes off each path, wherever the server says that it is mounted; or nothing."""
+    prefix = ""
+    if "fastapi" in sys.modules:
+        prefix = import_module("workhorse.integrations.fastapi").prefix_of(app)
+    if not prefix and "django.core.handlers.base" in sys.modules:
+        prefix = import_module("workhorse.integrations.django").prefix_of(app)
+    return prefix.rstrip("/")
+
+
+def drops_slash(app: object) -> bool:
+    """Whether the app's router takes slashes at the end of a path off, so that the route without them serves."""
+    return "litestar" in sys.modules and bool(import_module("workhorse.integrations.litestar").drops_slash(app))
+
+
+def routes_in_order(app: object) -> tuple[list[AppRoute], bool] | None:
+    """The routes of `app` in its own order, and whether the first one that fits is taken; None as for `list_routes`."""
+    for framework, module in _LISTERS:
+        if framework in sys.modules:
+            routes: list[AppRoute] | None = import_module(module).list_routes(app)
+            if routes is not None:
+                # Litestar's router prefers literal segments, as the table of policies does.
+                return routes, framework != "litestar"
+    return None
+
+
 def list_routes(app: object) -> list[AppRoute] | None:
     """The routes of `app`, sorted; None for an app of a framework that we do not know, whose routes cannot be asked."""
     for framework, module in _LISTERS:
@@ -72,8 +98,7 @@ def is_routed(app: object, policy: Policy) -> bool:
     """
     if "starlette" in sys.modules:
         starlette = import_module("workhorse.integrations.starlette")
-        routed: bool | None = starlette.is_routed(app, policy.method, policy.path)
-        if routed is not None:
-            return routed
+        if starlette.is_routed(app, policy.method, policy.path):
+            return True
     routes = list_routes(app)
     return routes is None or any(fits(policy, route) for route in routes)

@@ -9,16 +9,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from django import urls
+from django.conf import settings
 from django.core.handlers.base import BaseHandler
 from django.urls.resolvers import LocalePrefixPattern, RoutePattern
 
 from workhorse.integrations.routes import AppRoute, source_of
 
-__all__ = ["list_routes", "template_of"]
+__all__ = ["list_routes", "prefix_of", "template_of"]
 
 _PARAMETER: Final = re.compile(r"<(?:(?P<converter>[^<>:\s]+):)?(?P<name>[^<>\s]+)>")
 # Django has no types.
 DJANGO_URLS: Final[Any] = urls
+DJANGO_SETTINGS: Final[Any] = settings
 METHODS: Final = ("get", "post", "put", "patch", "delete")
 
 
@@ -28,6 +30,11 @@ def list_routes(app: object) -> list[AppRoute] | None:
         return None
     resolver: Any = DJANGO_URLS.get_resolver()
     return list(_walk(resolver.url_patterns, "/"))
+
+
+def prefix_of(app: object) -> str:
+    """The FORCE_SCRIPT_NAME of a Django project, given its app."""
+    return str(DJANGO_SETTINGS.FORCE_SCRIPT_NAME or "") if isinstance(app, BaseHandler) else ""
 
 
 def template_of(route: str) -> str:

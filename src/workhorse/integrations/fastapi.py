@@ -25,7 +25,7 @@ from starlette.routing import BaseRoute, Route
 from workhorse.errors import PROBLEM_PREFIX, Fault, Problem
 from workhorse.integrations import api_docs, starlette
 
-__all__ = ["InvalidRequest", "adopt", "invalid_request"]
+__all__ = ["InvalidRequest", "adopt", "invalid_request", "prefix_of"]
 
 # Faults told of one request; a body of a million wrong rows must not make a reply of a million.
 MAX_FAULTS = 100
@@ -56,6 +56,11 @@ def adopt(app: object) -> bool:
     # In place, since the first route that fits is taken.
     app.router.routes[:] = [ours for route in app.router.routes for ours in docs.in_place_of(route)]
     return starlette.adopt(app)
+
+
+def prefix_of(app: object) -> str:
+    """The `root_path` that a FastAPI app was given in the code."""
+    return app.root_path if isinstance(app, FastAPI) else ""
 
 
 def invalid_request(request: Request, error: Exception) -> Response:

@@ -7,7 +7,12 @@ from litestar.routes import ASGIRoute, HTTPRoute
 
 from workhorse.integrations.routes import AppRoute, source_of
 
-__all__ = ["list_routes"]
+__all__ = ["drops_slash", "list_routes"]
+
+
+def drops_slash(app: object) -> bool:
+    """Whether this is a Litestar app: its router takes slashes at the end of a path off."""
+    return isinstance(app, Litestar)
 
 
 def list_routes(app: object) -> list[AppRoute] | None:

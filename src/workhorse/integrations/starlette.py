@@ -69,16 +69,18 @@ def is_routed(app: object, method: str, path: str) -> bool | None:
     for samples in itertools.product(SAMPLES, repeat=parameters):
         sample = PARAMETER.sub("%s", path.replace("%", "%%")) % samples
         for one in methods:
-            scope: Scope = {
-                "type": "http",
-                "method": one,
-                "path": sample,
-                "root_path": "",
-                "headers": [],
-                "query_string": b"",
-            }
-            if any(route.matches(dict(scope))[0] is Match.FULL for route in app.routes):
-                return True
+            # The handshake of a WebSocket is a GET.
+            for kind in ("http", "websocket") if one == "GET" else ("http",):
+                scope: Scope = {
+                    "type": kind,
+                    "method": one,
+                    "path": sample,
+                    "root_path": "",
+                    "headers": [],
+                    "query_string": b"",
+                }
+                if any(route.matches(dict(scope))[0] is Match.FULL for route in app.routes):
+                    return True
     return False
 
 

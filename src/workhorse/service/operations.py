@@ -4,9 +4,14 @@ They stand before the guard, because a probe comes with the pod's address as its
 nor counted. `live` says that the process can answer at all. `ready` says whether it should be sent requests: not
 while it starts, not while it drains, not while the database is away. Metrics tell an attacker much, so they are only
 for those who ask directly from a listed network, or who have the token; anyone else is told that there is nothing.
+
+A browser on a listed machine asks from its network, too, for whatever page it shows. A page of another site can have
+its own name resolved to this machine (DNS rebinding), and would then read the metrics as its own; but the browser still
+says that name as the Host. So who comes without the token must ask for an address, or for a name that nobody can own.
 """
 
 import hmac
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -33,6 +38,10 @@ PREFIX: Final = "/-/"
 
 # A proxy that forwards a request says so in one of these; then the peer's address is not the asker's.
 _FORWARDED: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
+
+# Names that the public DNS never resolves (RFC 6761, RFC 6762, RFC 8375, RFC 9476, ICANN's .internal), or that only a
+# cluster does. A name without a dot is of this kind, too.
+_PRIVATE_NAMES: Final = (".localhost", ".local", ".internal", ".svc", ".test", ".home.arpa", ".alt")
 
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
@@ -102,17 +111,36 @@ def parse_networks(networks: Sequence[str]) -> tuple[IPv4Network | IPv6Network, 
 
 
 def may_read_metrics(scope: Scope, networks: Sequence[IPv4Network | IPv6Network], token: str | None) -> bool:
-    """Whether this asker may read the metrics: by token from anywhere, or directly from a listed network."""
+    """Whether this asker may read the metrics: by token from anywhere, or directly from a listed network.
+
+    Threat: a page of another site that reads them through a browser in a listed network (CWE-350).
+    Method: without the token, Host must be an address, or a name that is nobody's.
+    """
     forwarded = False
+    hosts: list[bytes] = []
     for name, value in scope["headers"]:
         if name == b"authorization" and token and hmac.compare_digest(value, b"Bearer " + token.encode()):
             return True
+        if name == b"host":
+            hosts.append(value)
         forwarded = forwarded or name in _FORWARDED
     client = scope.get("client")
-    if forwarded or not client:
+    if forwarded or not client or len(hosts) != 1 or not _is_nobodys(hosts[0].decode("latin-1")):
         return False
     try:
         address = ip_address(client[0])
     except ValueError:
         return False
     return any(address in network for network in networks)
+
+
+def _is_nobodys(host: str) -> bool:
+    """Whether a Host, with its port or without, is an address, or a name that no site can have."""
+    bracketed = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?", host)
+    name = bracketed[1] if bracketed is not None else host.partition(":")[0]
+    name = name.lower().removesuffix(".")
+    try:
+        ip_address(name)
+    except ValueError:
+        return re.fullmatch(r"[a-z0-9_-]+", name) is not None or name.endswith(_PRIVATE_NAMES)
+    return True

@@ -8,7 +8,7 @@ comes to life with the server's lifespan event, and is refused to serve before.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from workhorse.errors import DatabaseUnavailable, SettingsError, StartupError, W
 from workhorse.guard import Guard, compile_plan
 from workhorse.guard.controls import ControlMap, control_map
 from workhorse.identity.scheme import Identity, Scheme, Surroundings
-from workhorse.integrations import adopt, describe, is_routed, list_routes
+from workhorse.integrations import adopt, describe, drops_slash, is_routed, list_routes, prefix_of, routes_in_order
+from workhorse.integrations.agreement import disagreements
 from workhorse.integrations.openapi import Facts
 from workhorse.integrations.routes import policies_of, sample_of, uncovered
 from workhorse.migrations import Migrations
@@ -114,6 +115,8 @@ class Service:
         self._phase = Phase.STOPPED
         self._rooms: Rooms | None = None
         self._stack: ASGIApp | None = None
+        self._prefix = prefix_of(app)
+        self._drops_slash = drops_slash(app)
         adopt(app)
         self._describe()
 
@@ -173,12 +176,21 @@ class Service:
         elif kind == "http" and scope["path"].startswith(PREFIX):
             await self._operate(scope, send)
         elif self._stack is not None:
-            await self._stack(scope, receive, send)
+            await self._stack(self._as_routed(scope), receive, send)
         elif kind == "http":
             detail = "The service has not started: its server must send lifespan events (ASGI lifespan 2.0)."
             await send_reply(plain_problem(503, detail), send)
         else:
             await send({"type": "websocket.close", "code": 1013, "reason": "The service has not started."})
+
+    def _as_routed(self, scope: Scope) -> Scope:
+        """The scope with the path as the app's router reads it, so that the guard sees what the router sees."""
+        if self._prefix:
+            scope = {**scope, "root_path": self._prefix}
+        if self._drops_slash and len(scope["path"]) > 1 and scope["path"].endswith("/"):
+            raw: bytes = scope.get("raw_path") or scope["path"].encode()
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/", "raw_path": raw.rstrip(b"/") or b"/"}
+        return scope
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the server's lifespan: rooms, then the app; at the end the reverse."""
@@ -314,6 +326,7 @@ class Service:
                     " who calls: give the Service an identity, such as identity=Bearer()"
                 )
             return
+        routes, first_wins = routes_in_order(self._app) or ((), False)
         open_routes = uncovered(list_routes(self._app) or (), self._table)
         if open_routes:
             listed = "".join(f"\n  {route.method} {route.path}  {route.source}".rstrip() for route in open_routes)
@@ -321,6 +334,12 @@ class Service:
                 f"with an identity every route needs a policy, and these have none:{listed}\n"
                 "Write one for each: with a scope, or with public=True for those that anybody may call."
             )
+        self._refuse(disagreements(routes, self._table, first_wins=first_wins))
+
+    def _refuse(self, faults: Iterable[str]) -> None:
+        listed = "".join(f"\n  {fault}" for fault in faults)
+        if listed:
+            raise SettingsError(f"the app's routes and its policies do not agree:{listed}")
 
     async def _operate(self, scope: Scope, send: Send) -> None:
         reply = nothing_here()

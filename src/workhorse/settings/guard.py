@@ -1,8 +1,9 @@
 """The settings of the way in."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from workhorse.settings.record import Names, Record, split_commas
 
@@ -33,8 +34,20 @@ class GuardSettings(Record):
         default="auto",
         description="What happens to plain HTTP. auto: redirect in production behind trusted proxies, else off.",
     )
+    https_port: int = Field(default=443, ge=1, le=65_535, description="Where TLS is spoken, for that redirect.")
     hsts_seconds: int = Field(
         default=63_072_000, ge=0, description="Strict-Transport-Security on replies over TLS; 0: none."
+    )
+    hsts_subdomains: bool = Field(default=True, description="It holds for all names below this one, too.")
+    hsts_preload: bool = Field(
+        default=False, description="It may be built into browsers, from where it takes months to get out again."
+    )
+    report_to: str = Field(
+        default="",
+        description="Path or https address that browsers report violations of a page's policy to; empty: nowhere.",
+    )
+    embedder_policy: Literal["", "require-corp", "credentialless"] = Field(
+        default="", description="Cross-Origin-Embedder-Policy of pages and scripts; empty: none."
     )
     cors_origins: Names = Field(
         default=(), description="Origins, such as https://app.example.com, whose pages may call and read replies."
@@ -63,8 +76,16 @@ class GuardSettings(Record):
     insecure_cross_site: bool = Field(
         default=False, description="Take unsafe requests that other sites' pages send with the user's cookies."
     )
+    csrf_token_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Secrets of 32 characters or more: an unsafe request with a cookie that tells nothing of where it"
+        " comes from then needs a token. The first one signs, all are taken. None: it passes.",
+    )
     methods: Names = Field(
         default=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), description="Methods that are served."
+    )
+    insecure_needless_escapes: bool = Field(
+        default=False, description="Take `/%61dmin` for `/admin`, which a proxy's rule for `/admin` may not see."
     )
     max_target_bytes: int = Field(default=8 * 1024, ge=256, description="Longest request target (path and query).")
     max_header_bytes: int = Field(default=32 * 1024, ge=1024, description="Largest sum of a request's header bytes.")
@@ -79,12 +100,18 @@ class GuardSettings(Record):
     )
     max_json_depth: int = Field(default=64, ge=1, le=1000, description="Deepest nesting of a JSON body.")
     max_parts: int = Field(default=1000, ge=1, description="Most parts or fields of a form.")
-    body_pause_seconds: float = Field(default=20, gt=0, description="Longest wait for the next bytes of a body.")
+    body_pause_seconds: float = Field(
+        default=20, gt=0, le=3600, allow_inf_nan=False, description="Longest wait for the next bytes of a body."
+    )
     body_bytes_per_second: int = Field(
         default=500, ge=0, description="Least rate of a body, after the first pause; 0: none."
     )
     deadline_seconds: float = Field(
-        default=60, gt=0, description="Longest time until a reply begins; a policy may set its own."
+        default=60,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Longest time until a reply begins; a policy may set its own.",
     )
     max_concurrent_requests: int = Field(
         default=1000, ge=1, description="Requests under way per worker process; more are refused with 503."
@@ -101,6 +128,7 @@ class GuardSettings(Record):
         default=2,
         ge=0,
         le=5,
+        allow_inf_nan=False,
         description="How long a process may hand out what it took ahead for a caller far from its limit; 0: never.",
     )
     max_message_bytes: int = Field(default=1024 * 1024, ge=1, description="Largest WebSocket message that is taken.")
@@ -117,6 +145,7 @@ class GuardSettings(Record):
         "cors_headers",
         "cors_expose_headers",
         "csrf_origins",
+        "csrf_token_keys",
         mode="before",
     )
     @classmethod

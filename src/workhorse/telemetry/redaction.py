@@ -30,6 +30,8 @@ HINTS: Final = (
     "cookie",
     "sig",
     "session",
+    "__host-",
+    "__secure-",
     "bearer",
     "eyj",
     "://",
@@ -38,7 +40,7 @@ HINTS: Final = (
 
 NAME: Final = (
     r"(?:passw(?:or)?d|passphrase|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|encryption[-_]?key"
-    r"|credentials?|signature)"
+    r"|credentials?|signature|__(?:host|secure)-[a-z0-9_.-]{1,64}+)"
 )
 SECRET_NAME: Final = re.compile(NAME + r"|authorization|cookie|(?:^|[^a-z])(?:pass|sig|session[-_]?id)$", re.IGNORECASE)
 

@@ -162,7 +162,7 @@ def caller_of(scope: Scope) -> str:
     """The caller as the guard's identity knows it; where it knows none, as `authorization_of` names it."""
     request = CURRENT.get(None)
     if request is not None and request.principal.is_authenticated:
-        return f"principal {request.principal.id}"
+        return f"principal {request.principal.key}"
     return authorization_of(scope)
 
 
@@ -224,8 +224,8 @@ def kept_columns(
 
 
 def pack_headers(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Headers as they are kept."""
-    return _pack([(bytes(name), bytes(value)) for name, value in headers])
+    """Headers as they are kept: without cookies, which are for the one client that the first reply went to."""
+    return _pack([(bytes(name), bytes(value)) for name, value in headers if name.lower() != b"set-cookie"])
 
 
 def _framed(*parts: bytes) -> bytes:

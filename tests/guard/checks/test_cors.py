@@ -186,16 +186,15 @@ def test_with_no_origin_configured_everything_is_the_apps_own_business() -> None
 
 
 def test_any_origin_is_served_without_credentials_where_the_switch_says_so() -> None:
-    rules = compile_cors(insecure_any_origin=True, private_network=True, expose=("etag",))
+    rules = compile_cors(insecure_any_origin=True, expose=("etag",))
     for origin in (None, "null", "https://evil.test"):
         assert cors_headers(rules, facts_of(origin)) == (
             (b"access-control-allow-origin", b"*"),
             (b"access-control-expose-headers", b"etag"),
         )
-    answer = check_preflight(rules, facts_of("https://evil.test", "OPTIONS", method="PUT", private_network="true"))
+    answer = check_preflight(rules, facts_of("https://evil.test", "OPTIONS", method="PUT"))
     assert isinstance(answer, Reply)
     assert dict(answer.headers)[b"access-control-allow-origin"] == b"*"
-    assert dict(answer.headers)[b"access-control-allow-private-network"] == b"true"
     assert b"access-control-allow-credentials" not in dict(answer.headers)
 
 

@@ -79,7 +79,6 @@ class CorsRules:
     methods: frozenset[bytes]
     headers: frozenset[bytes]
     """In lower case."""
-    private_network: bool
 
 
 def compile_origins(setting: str, origins: Iterable[str]) -> Origins:
@@ -148,7 +147,6 @@ def compile_cors(
     headers: Iterable[str] = (),
     expose: Iterable[str] = (),
     max_age_seconds: int = 600,
-    private_network: bool = False,
 ) -> CorsRules:
     """Compile what other origins' pages may do.
 
@@ -161,7 +159,6 @@ def compile_cors(
         headers: request headers beyond the safelisted ones and Content-Type.
         expose: reply headers that a page may read beyond the safelisted ones.
         max_age_seconds: how long a browser may remember the answer to a preflight.
-        private_network: let public pages reach this service at an address of a private network.
 
     Raises:
         SettingsError: an origin, method or header is malformed, or two of these must not come together.
@@ -191,7 +188,6 @@ def compile_cors(
         (b"access-control-allow-headers", ", ".join(sorted({*names, "content-type"})).encode()),
         (b"access-control-max-age", b"%d" % max_age_seconds),
         (b"vary", b"Access-Control-Request-Method, Access-Control-Request-Headers"),
-        *(((b"access-control-allow-private-network", b"true"),) if private_network else ()),
     )
     return CorsRules(
         enabled=bool(listed.exact or listed.suffixes or insecure_any_origin),
@@ -204,7 +200,6 @@ def compile_cors(
         preflight=preflight,
         methods=SAFE_METHODS | frozenset(verb.encode() for verb in verbs),
         headers=SAFE_HEADERS | frozenset(name.encode() for name in names),
-        private_network=private_network,
     )
 
 
@@ -247,7 +242,7 @@ def check_preflight(rules: CorsRules, facts: Facts) -> Reply | Refusal | None:
         control = "cors.method"
     elif not _headers_allowed(rules, facts):
         control = "cors.headers"
-    elif not rules.private_network and b"access-control-request-private-network" in facts.headers:
+    elif b"access-control-request-private-network" in facts.headers:
         control = "cors.private_network"
     else:
         return Reply(status=204, headers=(*fields, *rules.preflight), body=b"")

@@ -31,6 +31,7 @@ __all__ = [
     "check_csrf_token",
     "compile_csrf_token",
     "csrf_cookie",
+    "is_fresh",
     "mask_token",
     "new_token",
     "token_cookie",
@@ -65,24 +66,19 @@ class CsrfTokenRules:
     keys: tuple[bytes, ...]
     """The first one signs, and all are taken."""
     lifetime_seconds: int
-    readable: bool
-    """Whether a script may read the cookie, to send it as the header."""
 
     def __repr__(self) -> str:
         """Without the keys."""
         return f"CsrfTokenRules({len(self.keys)} keys, lifetime_seconds={self.lifetime_seconds})"
 
 
-def compile_csrf_token(
-    *, keys: Iterable[bytes], lifetime_seconds: int = 12 * 3600, readable: bool = False
-) -> CsrfTokenRules:
+def compile_csrf_token(*, keys: Iterable[bytes], lifetime_seconds: int = 12 * 3600) -> CsrfTokenRules:
     """Compile how tokens are signed.
 
     Args:
         keys: secrets of at least 32 random bytes. To change the key, put the new one in front, and take the old one
             out once `lifetime_seconds` have gone by.
         lifetime_seconds: how long a token is taken.
-        readable: let scripts read the cookie, for pages that send it as a header themselves. Forms do not need it.
 
     Raises:
         SettingsError: there is no key, or a key is too short, or there twice.
@@ -98,7 +94,7 @@ def compile_csrf_token(
             )
     if lifetime_seconds < 60:
         raise SettingsError(f"the lifetime of the CSRF token is {lifetime_seconds} seconds; it is 60 or more")
-    return CsrfTokenRules(keys=given, lifetime_seconds=lifetime_seconds, readable=readable)
+    return CsrfTokenRules(keys=given, lifetime_seconds=lifetime_seconds)
 
 
 def check_csrf_token(rules: CsrfTokenRules, facts: Facts, *, binding: bytes, now: float) -> Refusal | None:
@@ -141,13 +137,8 @@ def token_cookie(rules: CsrfTokenRules, value: bytes) -> tuple[bytes, bytes]:
     Lax, not Strict: a page reached by a link from elsewhere would not see the cookie, make another one, and spoil the
     forms that are open in other tabs.
     """
-    only = b"" if rules.readable else b"; HttpOnly"
-    return b"set-cookie", b"%b=%b; Max-Age=%d; Path=/; Secure; SameSite=Lax%b" % (
-        _COOKIE,
-        value,
-        rules.lifetime_seconds,
-        only,
-    )
+    attributes = b"Max-Age=%d; Path=/; Secure; SameSite=Lax; HttpOnly" % rules.lifetime_seconds
+    return b"set-cookie", b"%b=%b; %b" % (_COOKIE, value, attributes)
 
 
 def mask_token(cookie: bytes) -> str:
@@ -166,7 +157,7 @@ def mask_token(cookie: bytes) -> str:
 def verify_token(rules: CsrfTokenRules, *, token: bytes | str, cookie: bytes, binding: bytes, now: float) -> bool:
     """Whether `token`, from a header or a form field, and `cookie` belong together and to this session.
 
-    The token is what `mask_token` made, or the cookie's value itself, which a script may have read.
+    The token is what `mask_token` made, or the cookie's value itself, as a program has it.
     """
     plain = _decode(cookie)
     if len(plain) != TOKEN_BYTES:
@@ -184,6 +175,14 @@ def verify_token(rules: CsrfTokenRules, *, token: bytes | str, cookie: bytes, bi
         signed |= compare_digest(_sign(key, plain[SIGNED], binding), plain[SIGNATURE])
     age = now - int.from_bytes(plain[SECONDS], "big")
     return same and signed and -SKEW_SECONDS <= age < rules.lifetime_seconds
+
+
+def is_fresh(rules: CsrfTokenRules, cookie: bytes, *, binding: bytes, now: float) -> bool:
+    """Whether a cookie is this session's, and has half of its life or more before it: time enough for a form."""
+    older = now + rules.lifetime_seconds / 2
+    return verify_token(rules, token=cookie, cookie=cookie, binding=binding, now=now) and verify_token(
+        rules, token=cookie, cookie=cookie, binding=binding, now=older
+    )
 
 
 def csrf_cookie(facts: Facts) -> bytes | None:

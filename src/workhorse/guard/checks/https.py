@@ -7,7 +7,6 @@ a credential of its own making, and whatever is no plain read, is refused, which
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final, Literal
 
 from workhorse.asgi import Reply
@@ -37,30 +36,24 @@ class HttpsRules:
     redirect: bool
     port: bytes
     """What the redirect's authority ends with: empty for 443."""
-    plain_loopback: bool
 
 
-def compile_https(
-    *, mode: Literal["off", "redirect", "refuse"], port: int = 443, insecure_plain_loopback: bool = False
-) -> HttpsRules:
+def compile_https(*, mode: Literal["off", "redirect", "refuse"], port: int = 443) -> HttpsRules:
     """Compile what happens to plain HTTP.
 
     Args:
         mode: `off` takes it; `redirect` leads browsers to TLS, and refuses the rest; `refuse` refuses it all.
         port: where TLS is spoken, for redirects.
-        insecure_plain_loopback: take plain requests of this machine's own processes, such as a probe's. A proxy on
-            this machine that is not trusted looks the same, and everybody comes through it.
 
     Raises:
         SettingsError: the port is none.
     """
     if not 1 <= port <= 65_535:
-        raise SettingsError(f"the port of https is {port}; it is 1 to 65535, as a rule 443")
+        raise SettingsError(f"guard.https_port is {port}; it is 1 to 65535, as a rule 443")
     return HttpsRules(
         off=mode == "off",
         redirect=mode == "redirect",
         port=b"" if port == 443 else b":%d" % port,
-        plain_loopback=insecure_plain_loopback,
     )
 
 
@@ -82,8 +75,6 @@ def check_https(rules: HttpsRules, facts: Facts, query: bytes) -> Reply | Refusa
         query: the query string as it came.
     """
     if facts.tls or rules.off:
-        return None
-    if rules.plain_loopback and not facts.trusted and _is_loopback(facts.peer):
         return None
     target = _target(rules, facts, query) if rules.redirect else b""
     if not target:
@@ -112,9 +103,9 @@ def compile_hsts(*, seconds: int, subdomains: bool = True, preload: bool = False
         raise SettingsError(f"guard.hsts_seconds is {seconds}; it is 0 or more, as a rule {2 * YEAR_SECONDS}")
     if preload and (seconds < YEAR_SECONDS or not subdomains):
         raise SettingsError(
-            f"HSTS is to be preloaded with guard.hsts_seconds={seconds}"
-            f"{'' if subdomains else ' and without subdomains'}; browsers take it from {YEAR_SECONDS} seconds, with"
-            " subdomains"
+            f"guard.hsts_preload goes with guard.hsts_seconds={seconds}"
+            f"{'' if subdomains else ' and without guard.hsts_subdomains'}; browsers take it from {YEAR_SECONDS}"
+            " seconds on, with subdomains"
         )
     if seconds == 0:
         return b""
@@ -132,10 +123,3 @@ def _target(rules: HttpsRules, facts: Facts, query: bytes) -> bytes:
     if not _HOST(host) or not path.startswith(b"/") or not _VISIBLE(path) or not _VISIBLE(query):
         return b""
     return b"https://" + host + rules.port + path + (b"?" + query if query else b"")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False

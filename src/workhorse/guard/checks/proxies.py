@@ -12,7 +12,7 @@ clients of a service send the same few over and over.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import Final, Literal, NamedTuple
 
 from workhorse.errors import SettingsError
@@ -36,6 +36,9 @@ MAX_HOPS: Final = 32
 MAX_CACHED: Final = 4096
 """Header values and peers remembered, twice."""
 MAX_CACHED_BYTES: Final = 200
+
+# The widest networks that are anybody's own, by the version of IP: 10.0.0.0/8 and fc00::/7.
+WIDEST: Final = {4: 8, 6: 7}
 
 UNIX: Final = "unix"
 # Traefik says `wss` of a WebSocket, others `https`.
@@ -104,6 +107,7 @@ def compile_proxies(
             unix = True
         else:
             parsed.append(_network(network))
+    _refuse_everybody(parsed)
     name = certificate_header.lower()
     if name and (not _HEADER.fullmatch(name) or name in _NOT_CERTIFICATES):
         raise SettingsError(
@@ -358,6 +362,23 @@ def _refuse_repeated(raw: list[tuple[bytes, bytes]], name: bytes) -> None:
         raise Malformed(f"The header {name.decode()} was sent more than once.")
 
 
+def _refuse_everybody(networks: list[IPv4Network | IPv6Network]) -> None:
+    """Refuse many networks that are one which alone would be refused, with room for neighbours such as 10/8 and 11/8.
+
+    Raises:
+        SettingsError: they are nearly everybody.
+    """
+    plain = [network for network in networks if isinstance(network, IPv4Network)]
+    long = [network for network in networks if isinstance(network, IPv6Network)]
+    together: list[IPv4Network | IPv6Network] = [*collapse_addresses(plain), *collapse_addresses(long)]
+    for whole in together:
+        if whole.prefixlen < WIDEST[whole.version] // 2:
+            raise SettingsError(
+                f"guard.trusted_proxies together are {whole}, which is nearly everybody: each client could say that it"
+                " is another one; name the networks of your proxies"
+            )
+
+
 def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         network = ip_network(text)
@@ -366,9 +387,9 @@ def _network(text: str) -> IPv4Network | IPv6Network:
             f"guard.trusted_proxies has {text!r}, which is not a network ({error}); write for example `10.0.0.0/8`,"
             " `::1/128` or `unix`"
         ) from None
-    if network.prefixlen == 0:
+    if network.prefixlen < WIDEST[network.version]:
         raise SettingsError(
-            f"guard.trusted_proxies has {text!r}, which is everybody: each client could say that it is another one;"
-            " name the networks of your proxies"
+            f"guard.trusted_proxies has {text!r}, which is everybody, or nearly: each client could say that it is"
+            " another one; name the networks of your proxies"
         )
     return network

@@ -90,6 +90,7 @@ class PostgresDatabase:
         self._patience = statement_timeout_seconds + GRACE_SECONDS
         self._sweep: asyncio.Task[None] | None = None
         self._pulse = Pulse()
+        self._probe: asyncio.Task[None] | None = None
         self._prepared: WeakKeyDictionary[Connection, Prepared] = WeakKeyDictionary()
         # Set per session, at connection time: a SET in every transaction would cost each one a statement.
         options = (
@@ -136,8 +137,9 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Close every connection. Those in use are closed when they come back."""
-        if self._sweep is not None:
-            self._sweep.cancel()
+        for task in (self._sweep, self._probe):
+            if task is not None:
+                task.cancel()
         await self._pool.close()
 
     async def begin(
@@ -212,17 +214,25 @@ class PostgresDatabase:
         """
         if time.monotonic() - self._pulse.at < PULSE_SECONDS:
             return
+        if self._probe is None or self._probe.done():
+            # One for all who ask meanwhile: probes come from whoever likes to send them.
+            self._probe = asyncio.create_task(self._look(deadline_seconds), name="database probe")
         try:
             async with asyncio.timeout(deadline_seconds):
-                try:
-                    async with self._pool.connection(timeout=deadline_seconds / 4) as connection:
-                        await connection.execute("")
-                except PoolTimeout:
-                    # All are in use, which says nothing of the server. Ask it by a connection of the probe's own.
-                    async with await AsyncConnection.connect(self._url, connect_timeout=2):
-                        pass
+                await asyncio.shield(self._probe)
         except (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, TimeoutError) as error:
             raise DatabaseUnavailable from error
+
+    async def _look(self, deadline_seconds: float) -> None:
+        async with asyncio.timeout(deadline_seconds):
+            try:
+                async with self._pool.connection(timeout=deadline_seconds / 4) as connection:
+                    await connection.execute("")
+            except PoolTimeout:
+                # All are in use, which says nothing of the server. Ask it by a connection of the probe's own.
+                async with await AsyncConnection.connect(self._url, connect_timeout=2):
+                    pass
+        self._pulse.at = time.monotonic()
 
     def conflicted(self, error: BaseException) -> bool:
         """Whether `error` says that the transaction may be run again."""

@@ -1,0 +1,1 @@
+"""What a unit costs over an app's own transaction: `python -m unit`."""

@@ -1,0 +1,138 @@
+"""The policy of a request is that of the route which serves it, whatever the router does with the path."""
+
+import asyncio
+from typing import Annotated, Any
+
+import pytest
+from fastapi import FastAPI, WebSocket
+from litestar import Litestar, get, post
+from litestar.params import PathParameter
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from tests.asgi_client import StartFailed, call, running
+from workhorse import Policy, Rate, Service
+from workhorse.identity import ApiKeys
+from workhorse.principal import Kind, Principal
+from workhorse.settings import Settings, load_settings
+
+
+def plain(settings: Settings) -> Settings:
+    assert settings.database.url is not None
+    return load_settings(
+        settings.project, database={"url": settings.database.url.get_secret_value()}, log={"access": False}
+    )
+
+
+def statuses(app: Any, settings: Settings, policies: list[Policy], *paths: str, identity: bool = True) -> list[int]:
+    async def main() -> list[int]:
+        service = Service(app, policies=policies, identity=ApiKeys() if identity else None, settings=plain(settings))
+        async with running(service):
+            return [(await call(service, *path.split(" "))).status for path in paths]
+
+    return asyncio.run(main())
+
+
+async def say(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(request.url.path)
+
+
+def starlette(*paths: str) -> Starlette:
+    return Starlette(routes=[Route(path, say) for path in paths])
+
+
+def test_a_slash_at_the_end_is_no_way_around_a_policy_of_litestar(settings: Settings) -> None:
+    @get("/accounts")
+    async def accounts() -> str:
+        return "all"
+
+    @get("/accounts/{account:str}")
+    async def account(account: Annotated[str, PathParameter()]) -> str:
+        return account
+
+    policies = [Policy("GET /accounts", scope="all"), Policy("GET /accounts/{account}", public=True)]
+    asked = ["GET /accounts", "GET /accounts/", "GET /accounts//", "GET /accounts/1"]
+    first, *around, public = statuses(Litestar([accounts, account], openapi_config=None), settings, policies, *asked)
+    assert first == 401
+    assert 200 not in around
+    assert public == 200
+
+
+def test_a_slash_at_the_end_is_no_way_around_a_limit_of_litestar(settings: Settings) -> None:
+    @post("/pay")
+    async def pay() -> str:
+        return "paid"
+
+    policies = [Policy("POST /pay", rate=Rate("2/hour", per="route"))]
+    app = Litestar([pay], openapi_config=None)
+    got = statuses(app, settings, policies, "POST /pay", "POST /pay/", "POST /pay/", identity=False)
+    assert got == [201, 201, 429]
+
+
+def test_a_prefix_that_the_app_takes_off_is_no_way_around_a_policy(settings: Settings) -> None:
+    app = FastAPI(openapi_url=None)
+    app.root_path = "/api"  # as by the argument of this name, which is deprecated
+    app.get("/admin")(lambda: "secret")
+    app.get("/{tenant}/{page}")(lambda: "page")
+    policies = [Policy("GET /admin", scope="admin"), Policy("GET /{tenant}/{page}", public=True)]
+    assert statuses(app, settings, policies, "GET /admin", "GET /api/admin", "GET /api/x/y") == [401, 401, 200]
+
+
+@pytest.mark.parametrize(
+    ("routes", "policies", "complaint"),
+    [
+        (
+            ["/users/export", "/users/{name}"],
+            [Policy("GET /users/{name}", public=True)],
+            "GET /users/export has no policy of its own",
+        ),
+        (
+            ["/admin/{page}", "/{tenant}/public"],
+            [Policy("GET /{tenant}/public", public=True), Policy("GET /admin/{page}", scope="admin")],
+            "GET /admin/public is served by /admin/{page}",
+        ),
+        (
+            ["/files/{path:path}/acl", "/files/{folder}/{name}"],
+            [Policy("GET /files/{rest:path}", scope="acl"), Policy("GET /files/{folder}/{name}", public=True)],
+            "is served by /files/{path:path}/acl",
+        ),
+    ],
+)
+def test_what_the_table_and_the_router_would_see_differently_stops_the_start(
+    routes: list[str], policies: list[Policy], complaint: str, settings: Settings
+) -> None:
+    with pytest.raises(StartFailed) as caught:
+        statuses(starlette(*routes), settings, policies)
+    assert complaint in str(caught.value)
+
+
+def test_overlapping_routes_in_an_order_that_both_share_are_let_pass(settings: Settings) -> None:
+    app = starlette("/users/export", "/users/{name}", "/{any:path}")
+    policies = [
+        Policy("GET /users/{name}", public=True),
+        Policy("GET /users/export", scope="export"),
+        Policy("GET /{any:path}", scope="any"),
+    ]
+    assert statuses(app, settings, policies, "GET /users/export", "GET /users/ada", "GET /x/y") == [401, 200, 401]
+
+
+def test_an_app_with_a_websocket_and_an_identity_starts(settings: Settings) -> None:
+    app = FastAPI(openapi_url=None)
+
+    @app.websocket("/ws")
+    async def ws(socket: WebSocket) -> None:
+        await socket.accept()
+
+    app.get("/hello")(lambda: "hello")
+    policies = [Policy("GET /ws", scope="ws"), Policy("GET /hello", public=True)]
+    assert statuses(app, settings, policies, "GET /hello") == [200]
+
+
+def test_two_tenants_with_a_subject_of_one_name_are_two_callers() -> None:
+    one = Principal(subject="payroll", tenant="acme", kind=Kind.KEY)
+    other = Principal(subject="payroll", tenant="bravo", kind=Kind.KEY)
+    written = Principal(subject="https://one|alice", kind=Kind.SESSION)
+    theirs = Principal(subject="alice", issuer="https://one", kind=Kind.TOKEN)
+    assert len({caller.key for caller in (one, other, written, theirs)}) == 4
