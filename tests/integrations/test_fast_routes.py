@@ -224,6 +224,10 @@ def refused() -> Iterable[tuple[FastAPI, str]]:
 
     yield app, "middleware of its own"
     yield FastAPI(), "no such route"
+    app = FastAPI()
+    app.post("/{anything}")(plain)
+    app.post("/orders")(plain)
+    yield app, "a route before it"
 
 
 @pytest.mark.parametrize(("app", "reason"), list(refused()), ids=lambda value: value if isinstance(value, str) else "")

@@ -149,3 +149,18 @@ def test_a_key_that_is_too_short_stops_the_start(settings: Settings) -> None:
 
     with pytest.raises(StartFailed, match="key 1 of the login throttle has 5 bytes"):
         asyncio.run(main())
+
+
+def test_a_service_started_again_brings_its_own_stores(stored: Settings) -> None:
+    service = a_service(stored)
+    name = f"dora-{stored.identity.session_store}"
+
+    async def main() -> None:
+        for _ in range(2):
+            async with running(service):
+                jar = cookies_of(await log_in(service, name))
+                assert (await call(service, "GET", "/me", headers=shown(jar))).json() == name
+                key = (await call(service, "POST", "/keys", headers=shown(jar))).json()
+                assert (await call(service, "GET", "/accounts", headers=[("x-api-key", key)])).status == 200
+
+    asyncio.run(main())

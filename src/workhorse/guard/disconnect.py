@@ -7,7 +7,6 @@ has been read.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 from workhorse.asgi import Message, Receive
 
@@ -43,8 +42,8 @@ class ReadAhead:
     async def close(self) -> None:
         """Read no more."""
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        # Not `await self._task`: a cancellation of the request that arrives here would be taken for the task's.
+        await asyncio.wait({self._task})
 
     async def _read(self) -> None:
         while True:

@@ -133,7 +133,9 @@ class ApiKeys(KeyDesk):
             SettingsError: it has none either.
         """
         self._log = self._log if self._log is not None else surroundings.log
-        self._store = self._store if self._store is not None else surroundings.api_keys
+        if not self._own_store:
+            # Anew at each start: the stores of a run that has ended are closed.
+            self._store = surroundings.api_keys
         self._given_store()
 
     def presents(self, credentials: Credentials) -> bool:

@@ -48,6 +48,7 @@ class KeyDesk:
 
     def __init__(self, store: ApiKeyStore | None, text: KeyText | None = None, *, log: Log | None = None) -> None:
         self._store = store
+        self._own_store = store is not None
         self._text = text if text is not None else KeyText()
         self._log = log
 

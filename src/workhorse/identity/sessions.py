@@ -124,6 +124,7 @@ class Sessions:
         self.challenge: Final = b""
         """None: there is no authentication scheme for cookies (RFC 9110, section 11)."""
         self._store = store
+        self._own_store = store is not None
         self._idle = idle_seconds
         self._absolute = absolute_seconds
         self._cookies = CookieRules(name=cookie, same_site=same_site)
@@ -145,7 +146,9 @@ class Sessions:
 
     def bind(self, surroundings: Surroundings) -> None:
         """Take the service's store if none is named in the code, and learn whether this is production."""
-        self._store = self._store if self._store is not None else surroundings.sessions
+        if not self._own_store:
+            # Anew at each start: the stores of a run that has ended are closed.
+            self._store = surroundings.sessions
         plain = self._plain_wanted and not surroundings.settings.production
         self._cookies = replace(self._cookies, plain_allowed=plain)
 

@@ -21,6 +21,10 @@ seconds to hours and days, and no account is ever locked. The slowest, over a ye
 makes it full again. NIST SP 800-63B allows 100: these let 50 through, and then one in 7 days, which is 100 in a year.
 Who has to stay below 100 for as long as nobody logs in gives `failures` a longer period.
 
+What it cannot do is tell an owner at a device that the account does not know from a guesser: who keeps an account's
+shared budget used up, from many networks, keeps its owner out there, though not at the devices that are known. The way
+through is `forgive`, after the owner has shown that they are, by a link sent to their address, say.
+
 An attempt takes from its budgets before the password is looked at, because many at the same moment would otherwise all
 find them full. It counts as failed until it is told otherwise: if the client hangs up, or the process dies, too.
 
@@ -187,6 +191,7 @@ class LoginThrottle:
         self._clock = clock
         self._log = log
         self._counters = counters
+        self._own_counters = counters is not None
         self._key = key if key is not None else b""
         self._given: Room | None = None
         if key is not None:
@@ -209,7 +214,9 @@ class LoginThrottle:
             SettingsError: there is no key, and this is production; or a key is too short.
         """
         settings = surroundings.settings
-        self._counters = self._counters if self._counters is not None else surroundings.counters
+        if not self._own_counters:
+            # Anew at each start: the stores of a run that has ended are closed.
+            self._counters = surroundings.counters
         self._log = self._log if self._log is not None else surroundings.log
         if not self._key:
             keys = [key.get_secret_value().encode() for key in settings.identity.login_keys]
@@ -314,5 +321,6 @@ def _budget(name: str, limits: Rates) -> Budget:
 
 
 def _name_of(account: str) -> bytes:
-    """The account as it is counted: one name in all its spellings."""
-    return unicodedata.normalize("NFKC", account).strip().casefold().encode("utf-8", "surrogatepass")
+    """The account as it is counted: one name in all its spellings (Unicode, section 3.13, compatibility caseless)."""
+    folded = unicodedata.normalize("NFKC", account).casefold()
+    return unicodedata.normalize("NFKC", folded).casefold().strip().encode("utf-8", "surrogatepass")

@@ -23,6 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from workhorse.asgi import ASGIApp, Message, Receive, Scope, Send, route_path
 from workhorse.errors import SettingsError
@@ -122,6 +123,8 @@ def fast_route(app: FastAPI, policy: Policy) -> FastRoute:
 def obstacles(app: FastAPI, route: APIRoute) -> Iterable[str]:
     """Why a route cannot be served without the framework."""
     needs = route.dependant
+    if taken_before(app, route):
+        yield "a route before it takes its requests"
     if app.user_middleware:
         yield "the app has middleware of its own"
     if type(route) is not APIRoute or "{" in route.path:
@@ -153,6 +156,17 @@ def obstacles(app: FastAPI, route: APIRoute) -> Iterable[str]:
         )
     ):
         yield "it leaves parts of its result out"
+
+
+def taken_before(app: FastAPI, route: APIRoute) -> bool:
+    """Whether an earlier route of the app takes what is meant for this one."""
+    path = {"type": "http", "path": route.path, "root_path": "", "headers": [], "query_string": b""}
+    for earlier in app.routes:
+        if earlier is route:
+            return False
+        if any(earlier.matches({**path, "method": method})[0] is Match.FULL for method in route.methods or ()):
+            return True
+    return False
 
 
 def is_form(field: Any) -> bool:
