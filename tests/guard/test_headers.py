@@ -263,3 +263,10 @@ def test_a_private_reply_is_for_no_shared_cache_and_data_for_no_cache_at_all(con
     sent = dict(reply_headers(RULES, own, tls=True, private=True))
     assert sent[b"cache-control"].decode() == expected
     assert b"cache-control" not in dict(reply_headers(RULES, own, tls=True, private=False))
+
+
+def test_a_reply_with_a_cookie_is_for_one_caller_and_has_one_name() -> None:
+    own = [(b"content-type", b"text/html"), (b"set-cookie", b"a=1"), (b"x-request-id", b"the app's")]
+    headers = reply_headers(RULES, own, tls=True, private=False)
+    assert [value for name, value in headers if name == b"cache-control"] == [b"no-store"]
+    assert not any(name == b"x-request-id" for name, _ in headers)

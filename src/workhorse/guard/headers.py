@@ -126,6 +126,7 @@ _PLAIN: Final = 0
 _CONTENT_TYPE: Final = 1
 _OURS: Final = 2
 _BANNER: Final = 3
+_COOKIE: Final = 4
 
 _COMMON: Final = (
     b"accept-ranges",
@@ -150,15 +151,14 @@ _COMMON: Final = (
     b"ratelimit-policy",
     b"retry-after",
     b"server-timing",
-    b"set-cookie",
     b"sunset",
     b"traceparent",
     b"transfer-encoding",
     b"vary",
     b"www-authenticate",
-    b"x-request-id",
 )
-_BANNERS: Final = (b"server", b"x-powered-by", b"x-aspnet-version", b"x-generator")
+_BANNERS: Final = (b"server", b"x-powered-by", b"x-aspnet-version", b"x-generator", b"x-request-id")
+"""Left out. The last one is the guard's own, and a reply has one name."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9+/_-]{16,128}={0,2}").fullmatch
 _REPORT_URL: Final = re.compile(r"(?:https://|/)[A-Za-z0-9._~-][A-Za-z0-9._~:/?@!$&()*+=%-]*").fullmatch
@@ -243,7 +243,7 @@ def compile_headers(
         for private in (False, True)
     )
     names = dict.fromkeys(_COMMON, _PLAIN) | {name: _OURS for fields in lists for name, _ in fields}
-    names |= dict.fromkeys(_BANNERS, _BANNER) | {b"content-type": _CONTENT_TYPE}
+    names |= dict.fromkeys(_BANNERS, _BANNER) | {b"content-type": _CONTENT_TYPE, b"set-cookie": _COOKIE}
     return HeaderRules(names=names, lists=lists, page_policy=page_policy, hsts=hsts, denied_features=tuple(features))
 
 
@@ -275,7 +275,8 @@ def reply_headers(
         that caches keep for the next user (CWE-79, CWE-1021, CWE-430, CWE-524, CWE-525, CWE-319); and headers that
         name what is installed (CWE-200).
     Method: a list by kind, for plain HTTP or TLS, and for anybody or for one caller. The app's own header wins.
-        `Server` and `X-Powered-By` of the app's are left out.
+        `Server`, `X-Powered-By` and `X-Request-ID` of the app's are left out. A
+        reply with a cookie is for one caller only.
     Assumes: Content-Type tells the truth; nosniff makes browsers believe it.
     Standard: CSP level 3; RFC 6797, section 7.2; RFC 9111, section 5.2.2.5; OWASP ASVS 5.0.0 V3.2.1, V3.4.1 and
         V3.4.3 to V3.4.8, V3.5.8, V13.4.6 and V14.3.2; OWASP Secure Headers Project.
@@ -301,13 +302,13 @@ def reply_headers(
             found = _KINDS.get(field[1])
             kind = found if found is not None else kind_of(field[1])
         elif code == _OURS:
-            if taken is None:
-                taken = []
-            taken.append(field[0].lower())
+            taken = [*(taken or ()), field[0].lower()]
             if overridden is not None:
                 overridden.append(field)
         elif code == _BANNER:
             continue
+        elif code == _COOKIE:
+            private = True  # whoever a cache gave it to would have the cookie
         out.append(field)
     if status == 304:
         kind = Kind.KEPT

@@ -160,7 +160,7 @@ def obstacles(app: FastAPI, route: APIRoute) -> Iterable[str]:
 
 def taken_before(app: FastAPI, route: APIRoute) -> bool:
     """Whether an earlier route of the app takes what is meant for this one."""
-    path = {"type": "http", "path": route.path, "root_path": "", "headers": [], "query_string": b""}
+    path: dict[str, Any] = {"type": "http", "path": route.path, "root_path": "", "headers": [], "query_string": b""}
     for earlier in app.routes:
         if earlier is route:
             return False
