@@ -31,6 +31,7 @@ class RequestContext:
         "_nonce",
         "client",
         "deadline",
+        "login_cookies",
         "page_tokens",
         "principal",
         "request_id",
@@ -48,6 +49,9 @@ class RequestContext:
         self.request_id = b""
         self.set_cookies: list[bytes] = []
         """Values of Set-Cookie that the guard adds to the reply. Add to it before the reply begins."""
+        self.login_cookies: list[bytes] = []
+        """The same, of what makes the client somebody: only a reply below 400 carries them, since a login within a
+        request that fails is none."""
         self.trace_id = b""
         self.settling = False
         """Whether the request is past the point where it may be ended: its transaction commits."""

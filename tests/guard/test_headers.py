@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workhorse.asgi import Headers
 from workhorse.errors import SettingsError
-from workhorse.guard.headers import HeaderRules, Kind, compile_headers, kind_of, reply_headers
+from workhorse.guard.headers import DENIED_FEATURES, HeaderRules, Kind, compile_headers, kind_of, reply_headers
 
 HSTS = b"max-age=63072000; includeSubDomains"
 RULES = compile_headers(hsts=HSTS)
@@ -177,7 +177,7 @@ def test_what_took_the_place_of_ours_is_told() -> None:
 
 
 def test_an_embedder_policy_and_reports_are_sent_where_they_are_asked_for() -> None:
-    rules = compile_headers(embedder_policy="require-corp", report_to="/-/reports", denied_features=())
+    rules = compile_headers(embedder_policy="require-corp", report_to="/-/reports", allowed_features=DENIED_FEATURES)
     sent = reply(("content-type", "text/html"), rules=rules)
     assert sent["cross-origin-embedder-policy"] == "require-corp"
     assert sent["reporting-endpoints"] == 'csp="/-/reports"'
@@ -194,10 +194,16 @@ def test_an_address_of_reports_that_could_break_a_header_is_refused(report_to: s
         compile_headers(report_to=report_to)
 
 
-@pytest.mark.parametrize("feature", ["Camera", "camera=()", "", "a,b", "a\r\nb"])
-def test_a_malformed_feature_is_refused(feature: str) -> None:
-    with pytest.raises(SettingsError, match="denied feature"):
-        compile_headers(denied_features=(feature,))
+@pytest.mark.parametrize("feature", ["Camera", "camera=()", "", "a,b", "a\r\nb", "cookies"])
+def test_a_feature_that_nothing_denies_cannot_be_allowed(feature: str) -> None:
+    with pytest.raises(SettingsError, match="which nothing denies; these are: accelerometer, camera"):
+        compile_headers(allowed_features=(feature,))
+
+
+def test_a_feature_that_is_allowed_is_denied_no_more() -> None:
+    policy = reply(("content-type", "text/html"), rules=compile_headers(allowed_features=("camera",)))
+    assert "camera=()" not in policy["permissions-policy"]
+    assert "microphone=()" in policy["permissions-policy"]
 
 
 names = st.sampled_from(
@@ -270,3 +276,11 @@ def test_a_reply_with_a_cookie_is_for_one_caller_and_has_one_name() -> None:
     headers = reply_headers(RULES, own, tls=True, private=False)
     assert [value for name, value in headers if name == b"cache-control"] == [b"no-store"]
     assert not any(name == b"x-request-id" for name, _ in headers)
+
+
+def test_where_the_guard_says_who_may_read_replies_nobody_else_does() -> None:
+    own = [(b"access-control-allow-origin", b"https://evil.example"), (b"Access-Control-Allow-Credentials", b"true")]
+    alone = reply_headers(RULES, own, tls=True, private=False)
+    assert [field for field in alone if field in own] == own
+    decided = dict(reply_headers(compile_headers(own_cors=True), own, tls=True, private=False))
+    assert not any(name.lower().startswith(b"access-control") for name in decided)

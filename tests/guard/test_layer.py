@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -286,3 +287,34 @@ def test_with_no_plan_it_guards_by_the_projects_settings(tmp_path: Any, monkeypa
     guard = Guard(an_app())
     assert asyncio.run(call(guard, "GET", "/json", headers=[("host", "only.example")])).status == 200
     assert asyncio.run(call(guard, "GET", "/json")).status == 421
+
+
+def test_what_an_app_does_after_its_reply_is_not_the_clients_time_and_a_file_has_its_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "report.csv"
+    file.write_bytes(b"a,b\n")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/file":
+            await send({"type": "http.response.pathsend", "path": str(file)})
+        else:
+            await send({"type": "http.response.body", "body": b"ok"})
+        await asyncio.sleep(0.5)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        pass
+
+    read, write = os.pipe()
+    log = Log(write, format="json", level="info")
+    log.start()
+    for path in ("/reply", "/file"):
+        asyncio.run(Guard(app, PLAN, log=log)(http_scope("GET", path), receive, send))
+    log.close()
+    os.close(write)
+    with os.fdopen(read) as lines:
+        logged = [json.loads(line) for line in lines.read().splitlines()]
+    assert [(line["path"], line["bytes_out"]) for line in logged] == [("/reply", 2), ("/file", 4)]
+    assert all(line["duration_ms"] < 400 for line in logged)

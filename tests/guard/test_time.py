@@ -16,6 +16,7 @@ from workhorse.guard import Guard, compile_plan
 from workhorse.guard.layer import ReplyCut
 from workhorse.policy import Policy
 from workhorse.settings import GuardSettings
+from workhorse.telemetry.metrics import Registry
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -401,3 +402,78 @@ def test_a_reply_whose_headers_cannot_be_made_is_an_error_and_no_silence() -> No
 
     seen = asyncio.run(call(guarded(app), "GET", "/"))
     assert seen.status == 500
+
+
+def test_a_body_that_came_fast_at_first_has_no_credit_for_later() -> None:
+    guard = guarded(reads_all, body_pause_seconds=0.3, body_bytes_per_second=100)
+    began = time.monotonic()
+    seen = asyncio.run(slow_body(guard, [(0, b"x" * 900), *[(0.1, b"x")] * 50]))
+    assert seen.status == 408
+    assert time.monotonic() - began < 3  # by the rate from the beginning it would have gone on for nine seconds
+
+
+def test_who_fills_the_room_for_bodies_and_ends_none_makes_way_for_others() -> None:
+    megabyte = 1024 * 1024
+    guard = guarded(reads_all, max_pending_bytes=megabyte, max_body_bytes=megabyte)
+
+    async def unfinished(client: str, size: int) -> int:
+        seen = Seen()
+        pending = [{"type": "http.request", "body": bytes(size), "more_body": True}]
+
+        async def receive() -> Message:
+            if not pending:
+                await asyncio.sleep(3)
+            return pending.pop()
+
+        async def send(message: Message) -> None:
+            seen.status = message.get("status", seen.status)
+
+        scope = http_scope("POST", "/", [("content-length", str(megabyte))], client=(client, 1))
+        await guard(scope, receive, send)
+        return seen.status
+
+    async def main() -> None:
+        greedy = [asyncio.create_task(unfinished("2001:db8::1", 300_000)) for _ in range(2)]
+        greedy.append(asyncio.create_task(unfinished("2001:db8::2", 400_000)))
+        modest = asyncio.create_task(unfinished("192.0.2.1", 40_000))
+        await asyncio.sleep(0.1)
+        again = await call(guard, "POST", "/", body=bytes(100_000), client=("2001:db8::3", 1))
+        assert again.status == 503, "the greedy one gets no more"
+        other = await call(guard, "POST", "/", body=bytes(100_000), client=("192.0.2.2", 1))
+        assert other.status == 200
+        assert await greedy[2] == 503, "the largest of the greedy one's makes way"
+        assert not any(task.done() for task in (*greedy[:2], modest))
+        for task in (*greedy[:2], modest):
+            task.cancel()
+        await asyncio.gather(*greedy, modest, return_exceptions=True)
+        assert guard._budget.used == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["an app that says nothing", "an app that answers"])
+def test_a_body_that_breaks_off_is_told_as_such(silent: bool) -> None:  # noqa: FBT001
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        if not silent:
+            await reply(send, b"done")
+
+    pending: list[Message] = [
+        {"type": "http.request", "body": b"ha", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return pending.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    metrics = Registry(None)
+    guard = Guard(app, compile_plan(GuardSettings()), metrics=metrics)
+    asyncio.run(guard(http_scope("POST", "/", [("content-length", "10")]), receive, send))
+    assert sent[0]["status"] == 400
+    assert b"body-incomplete" in sent[1]["body"]
+    assert b'workhorse_refusals_total{control="body.broken_off"} 1' in metrics.render()

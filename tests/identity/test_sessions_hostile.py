@@ -14,6 +14,7 @@ from tests.state.counters_kit import Place, migrated_place
 from tests.state.sessions_kit import opened
 from workhorse.context import current_request
 from workhorse.embedded import Attachment
+from workhorse.errors import Problem
 from workhorse.identity import NotAuthenticated, Session, SessionChanged
 from workhorse.identity.scheme import Credentials
 from workhorse.principal import ANONYMOUS
@@ -287,5 +288,41 @@ def test_a_session_shows_no_secret_and_no_data_when_it_is_printed() -> None:
         secret = secret_of(await bank.ask(show))
         assert secret not in shown[0]
         assert "DE02" not in shown[0]
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["a refusal", "an error"])
+def test_a_login_within_a_request_that_fails_hands_out_no_session(kind: str) -> None:
+    async def main() -> None:
+        bank = Bank()
+
+        async def handler() -> None:
+            current_request().set_cookies.append(b"theme=dark; Path=/")
+            await bank.sessions.login("alice")
+            if kind == "a refusal":
+                raise Problem("the second factor is missing")
+            raise RuntimeError("the database is away")
+
+        seen = await bank.ask(handler)
+        assert seen.status >= 400
+        assert set_cookies(seen) == ["theme=dark; Path=/"]
+
+    run(main)
+
+
+def test_a_logout_within_a_request_that_fails_is_one_all_the_same() -> None:
+    async def main() -> None:
+        bank = Bank()
+        secret = await bank.login()
+
+        async def handler() -> None:
+            await bank.sessions.logout()
+            raise Problem("and then something went wrong")
+
+        seen = await bank.ask(handler, cookie=secret)
+        assert seen.status >= 400
+        assert any("Max-Age=0" in line for line in set_cookies(seen))
+        assert await bank.whose(secret) == ""
 
     run(main)

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 
 from tests.asgi_client import StartFailed, call, running
 from workhorse import Service, unit
-from workhorse.asgi import Receive, Scope, Send
+from workhorse.asgi import Message, Receive, Scope, Send
 from workhorse.migrations import Migrations
 from workhorse.settings import Settings, load_settings
 
@@ -212,3 +212,82 @@ def test_whatever_goes_wrong_at_the_start_is_said_and_not_served(
     said = capfd.readouterr().err
     assert "cannot start" in said
     assert "hunter2" not in said
+
+
+def test_a_start_that_is_given_up_ends_the_apps_too(settings: Settings) -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            seen.append("starts")
+            await asyncio.sleep(3600)
+            yield
+        finally:
+            seen.append("ended")
+
+    service = Service(FastAPI(lifespan=lifespan), settings=settings)
+
+    async def main() -> None:
+        task = asyncio.create_task(enter(service))
+        while not seen:
+            await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert {one for one in asyncio.all_tasks() if one is not asyncio.current_task()} == set()
+
+    asyncio.run(main())
+    assert seen == ["starts", "ended"]
+
+
+async def enter(service: Service) -> None:
+    async def send(message: Message) -> None:
+        pass
+
+    incoming: asyncio.Queue[Message] = asyncio.Queue()
+    await incoming.put({"type": "lifespan.startup"})
+    await service({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, incoming.get, send)
+
+
+def test_an_app_that_does_not_start_in_time_is_said_by_name(settings: Settings) -> None:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.sleep(3600)
+        yield
+
+    hasty = settings.model_copy(update={"server": settings.server.model_copy(update={"start_timeout_seconds": 0.2})})
+    service = Service(FastAPI(lifespan=lifespan), settings=hasty)
+
+    async def main() -> None:
+        async with running(service):
+            pass
+
+    with pytest.raises(StartFailed, match=r"within 0.2 seconds \(server.start_timeout_seconds\)"):
+        asyncio.run(main())
+
+
+def test_an_app_whose_lifespan_ends_with_an_error_is_ready_no_more(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fail = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await fail.wait()
+        raise RuntimeError("the pool is lost")
+
+    service = Service(app, settings=settings)
+
+    async def main() -> tuple[int, int, Any]:
+        async with running(service):
+            before = (await call(service, "GET", "/-/ready")).status
+            fail.set()
+            await asyncio.sleep(0.05)
+            after = await call(service, "GET", "/-/ready")
+            return before, after.status, after.json()["app"]
+
+    assert asyncio.run(main()) == (200, 503, False)
+    assert "the pool is lost" in capfd.readouterr().err

@@ -23,17 +23,18 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "database", "status"),
+    ("probe", "status"),
     [
-        (Phase.SERVING, True, 200),
-        (Phase.SERVING, False, 503),
-        (Phase.STARTING, True, 503),
-        (Phase.DRAINING, True, 503),
-        (Phase.STOPPED, False, 503),
+        (Probe(Phase.SERVING, app=True, database=True), 200),
+        (Probe(Phase.SERVING, app=True, database=False), 503),
+        (Probe(Phase.SERVING, app=False, database=True), 503),
+        (Probe(Phase.STARTING, app=True, database=True), 503),
+        (Probe(Phase.DRAINING, app=True, database=True), 503),
+        (Probe(Phase.STOPPED, app=True, database=False), 503),
     ],
 )
-def test_ready_means_serving_with_a_database(phase: Phase, database: bool, status: int) -> None:  # noqa: FBT001
-    assert ready_reply(Probe(phase, database)).status == status
+def test_ready_means_serving_with_an_app_and_a_database(probe: Probe, status: int) -> None:
+    assert ready_reply(probe).status == status
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_the_endpoints_answer_any_host_and_only_reading_methods(settings: Settin
     ]
     live, ready, head, post, other = ask(settings, *requests, headers=evil)
     assert (live.status, live.json()) == (200, {"status": "live"})
-    assert (ready.status, ready.json()) == (200, {"status": "ready", "phase": "serving", "database": True})
+    assert (ready.status, ready.json()) == (200, {"status": "ready", "phase": "serving", "app": True, "database": True})
     assert (head.status, head.body) == (200, b"")
     assert post.status == other.status == 404
 

@@ -64,7 +64,8 @@ class Access:
 
     def note(self, scope: Scope, facts: Facts, exchange: Exchange, span: OpenSpan | None = None) -> None:
         """Count and log a request that has ended, and end its span."""
-        seconds = monotonic() - exchange.arrived
+        # What the app does after its reply, such as a background task, is not its client's time.
+        seconds = (exchange.ended_at or monotonic()) - exchange.arrived
         route = template_of(scope, exchange.route)
         method = facts.method
         if method not in METHODS:

@@ -13,7 +13,7 @@ from workhorse.guard.checks.cors import check_preflight, cors_headers
 from workhorse.guard.checks.csrf import SAFE_METHODS, check_csrf, check_handshake
 from workhorse.guard.checks.host import check_host
 from workhorse.guard.checks.https import check_https
-from workhorse.guard.checks.json_shape import JsonDepth
+from workhorse.guard.checks.json_shape import JsonDepth, UntypedJson
 from workhorse.guard.checks.methods import check_method
 from workhorse.guard.checks.multipart import FormFields, Multipart, check_boundary
 from workhorse.guard.checks.path import check_path
@@ -117,4 +117,6 @@ def inspectors(plan: Plan, facts: Facts, route: Route, kind: MediaType) -> list[
         found.append(FormFields(plan.forms))
     elif not kind.essence and route.content_types is not None:
         found.append(TypedBody(route.content_types))
+    elif not kind.essence or kind.essence == b"text/plain":
+        found.append(UntypedJson(plan.json))
     return found

@@ -7,15 +7,16 @@ that Python has deprecated.
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 from workhorse.asgi import Message, Receive
 from workhorse.errors import Problem
 from workhorse.guard.checks.body import PaceRules, check_pace, refuse_body
 from workhorse.guard.exchange import Exchange, Refused
-from workhorse.guard.problems import Overloaded
+from workhorse.guard.problems import BodyIncomplete, Overloaded
 from workhorse.guard.shedding import SHED, Limiter
 from workhorse.guard.verdict import Refusal
+from workhorse.networks import network_of
 
 __all__ = ["Body", "Budget", "Inspector"]
 
@@ -36,13 +37,56 @@ class Inspector(Protocol):
 
 
 class Budget:
-    """How many bytes of bodies a process holds for requests whose reply has not begun."""
+    """How many bytes of bodies a process holds for requests whose reply has not begun.
 
-    __slots__ = ("most", "used")
+    Threat: one sender who keeps the memory full with bodies that never end, so that nobody else's come in (CWE-770).
+    Method: when it is full, the sender with most bytes in unfinished bodies pays: the largest of these end. If it is
+        that sender who asks for more, the asking one is refused. So a sender is bounded only where others want room.
+    Assumes: addresses are dear; an IPv6 network counts as one sender.
+    """
+
+    __slots__ = ("_most", "_unfinished", "used")
 
     def __init__(self, most: int) -> None:
-        self.most = most
+        self._most = most
+        self._unfinished: set[Body] = set()
+        """Bodies that hold something and have not come to their end."""
         self.used = 0
+
+    def take(self, count: int, body: "Body", *, last: bool) -> bool:
+        """Take room for `count` bytes more of a body. False: there is none."""
+        if self.used + count > self._most and not self._make_room(count, body):
+            return False
+        self.used += count
+        if not last:
+            self._unfinished.add(body)
+        elif body in self._unfinished:
+            self._unfinished.discard(body)
+        return True
+
+    def give_back(self, count: int, body: "Body") -> None:
+        """Give back all that a body held."""
+        self.used -= count
+        self._unfinished.discard(body)
+
+    def _make_room(self, count: int, body: "Body") -> bool:
+        held: dict[str, int] = {}
+        for other in self._unfinished:
+            held[other.sender] = held.get(other.sender, 0) + other.held_bytes
+        if not held:
+            return False
+        greediest = max(held, key=held.__getitem__)
+        if greediest == body.sender or held[greediest] < count:
+            return False
+        theirs = [other for other in self._unfinished if other.sender == greediest]
+        for other in sorted(theirs, key=lambda one: one.held_bytes, reverse=True):
+            other.crowd_out()
+            if self.used + count <= self._most:
+                return True
+        return False
+
+
+BUDGET: Final = Refusal("body.budget", Overloaded())
 
 
 class Body:
@@ -67,6 +111,8 @@ class Body:
         "_inspectors",
         "_limit",
         "_limiter",
+        "_marked_bytes",
+        "_marked_seconds",
         "_pace",
         "_paused_at",
         "_receive",
@@ -96,6 +142,9 @@ class Body:
         self._received = 0
         self._waited = 0.0
         self._paused_at = 0.0
+        # Where the pace is measured from.
+        self._marked_bytes = 0
+        self._marked_seconds = 0.0
         exchange.expect(self)
 
     async def receive(self) -> Message:
@@ -109,6 +158,8 @@ class Body:
         self._waited += monotonic() - began
         self._paused_at = 0.0
         if message["type"] != "http.request":
+            if not exchange.started:
+                exchange.refusal = Refusal("body.broken_off", BodyIncomplete())
             return message
         given: bytes = message.get("body", b"")
         last = not message.get("more_body", False)
@@ -123,7 +174,9 @@ class Body:
                 self._refuse(Refusal(inspector.control, problem))
         if body is not given:
             message = {**message, "body": body}
-        self._hold(len(body))
+        if not self._budget.take(len(body), self, last=last):
+            self._refuse(BUDGET)
+        self._held += len(body)
         if last:
             exchange.body_came(self._waited)
             if not exchange.started and not exchange.enter(self._limiter):
@@ -145,19 +198,33 @@ class Body:
         if not self._paused_at:
             return None
         pause = now - self._paused_at
-        return check_pace(self._pace, received=self._received, waited_seconds=self._waited + pause, pause_seconds=pause)
+        waited = self._waited + pause - self._marked_seconds
+        received = self._received - self._marked_bytes
+        refusal = check_pace(self._pace, received=received, waited_seconds=waited, pause_seconds=pause)
+        if refusal is None and waited > self._pace.pause_seconds:
+            # From here anew: who sent much at the beginning has no credit to be slow for ever.
+            self._marked_bytes, self._marked_seconds = self._received, self._waited + pause
+        return refusal
+
+    @property
+    def sender(self) -> str:
+        """The network that it comes from."""
+        return network_of(self._exchange.client)
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds of the budget."""
+        return self._held
+
+    def crowd_out(self) -> None:
+        """End its request, because others want the room."""
+        self.release()
+        self._exchange.crowd_out(BUDGET)
 
     def release(self) -> None:
         """Give back what it held of the budget: the reply has begun, or the request has ended."""
-        self._budget.used -= self._held
+        self._budget.give_back(self._held, self)
         self._held = 0
-
-    def _hold(self, count: int) -> None:
-        budget = self._budget
-        if budget.used + count > budget.most:
-            self._refuse(Refusal("body.budget", Overloaded()))
-        budget.used += count
-        self._held += count
 
     def _refuse(self, refusal: Refusal) -> NoReturn:
         self._exchange.refusal = refusal

@@ -41,6 +41,7 @@ _GROWING: Final = (
     "max_headers",
     "max_body_bytes",
     "max_json_depth",
+    "max_json_values",
     "max_parts",
     "max_pending_bytes",
     "max_concurrent_requests",
@@ -70,6 +71,7 @@ _LISTS: Final = (
     "cors_headers",
     "cors_expose_headers",
     "csrf_origins",
+    "allowed_features",
 )
 # Whom to believe: one header instead of another is another proxy's word, or everybody's.
 _FIXED: Final = ("proxy_header", "client_certificate_header")

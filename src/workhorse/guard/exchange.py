@@ -10,6 +10,8 @@ ended by cancelling its task, and answered where the cancellation arrives.
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 from typing import Final, Protocol
 
@@ -73,6 +75,7 @@ class Exchange(RequestContext):
         "body_type",
         "bytes_out",
         "complete",
+        "ended_at",
         "error",
         "extra",
         "finished",
@@ -101,6 +104,8 @@ class Exchange(RequestContext):
         self.refusal: Refusal | None = None
         self.started = False
         self.finished = False
+        self.ended_at = 0.0
+        """When the last of the reply was handed to the server; 0: it has not been."""
         self.status = 0
         self.bytes_out = 0
         self.error: BaseException | None = None
@@ -130,6 +135,7 @@ class Exchange(RequestContext):
             self.bytes_out += len(message.get("body", b""))
             if not message.get("more_body", False):
                 self.finished = True
+                self.ended_at = monotonic()
             return self._send(message)
         if kind == "http.response.start":
             if self.refusal is not None and not self.started:
@@ -137,24 +143,29 @@ class Exchange(RequestContext):
                 raise Refused
             status = message["status"]
             own = message.get("headers")
+            cookies = self.set_cookies
+            if self.login_cookies and status < CLIENT_ERROR:
+                cookies = cookies + self.login_cookies
             headers = reply_headers(
                 self._plan.headers,
                 own if own is not None else (),
                 tls=self.tls,
-                private=self.private or bool(self.set_cookies),
+                private=self.private or bool(cookies),
                 nonce=self._nonce,
                 status=status,
                 overridden=self.overridden,
             )
             headers += self.extra
-            if self.set_cookies:
-                headers += [(b"set-cookie", value) for value in self.set_cookies]
+            if cookies:
+                headers += [(b"set-cookie", value) for value in cookies]
             headers.append((b"x-request-id", self.request_id))
             # Only now: a reply whose headers cannot be made has not begun, and the client gets ours.
             self._start(status)
             if own is not None and len(message) == 3:  # nothing else is in it; to copy it would cost more
                 return self._send({"type": kind, "status": status, "headers": headers})
             return self._send({**message, "headers": headers})
+        if kind == "http.response.pathsend":
+            self._send_file(message["path"])
         return self._send(message)
 
     def expect(self, body: Paced) -> None:
@@ -245,6 +256,11 @@ class Exchange(RequestContext):
         self._expired = True
         self._task.cancel()
 
+    def crowd_out(self, refusal: Refusal) -> None:
+        """End it while its body comes in, because others need the room that it holds."""
+        if not (self._expired or self.settling or self.finished) and self._task is not None:
+            self.expire(refusal)
+
     def client_gone(self) -> None:
         """End it, because nobody waits for it; not once it is being committed, or has ended by itself."""
         if not (self._expired or self.settling or self.finished) and self._task is not None:
@@ -262,6 +278,13 @@ class Exchange(RequestContext):
                 self._body.release()
         if self._limiter is not None:
             self.leave()
+
+    def _send_file(self, path: str) -> None:
+        """Note that the rest of the reply is a file, which the server reads by itself (ASGI extension Path Send)."""
+        self.finished = True
+        self.ended_at = monotonic()
+        with suppress(OSError):  # the server tells the client, and how much of it was sent nobody knows
+            self.bytes_out += Path(path).stat().st_size
 
     def _unwatch(self) -> None:
         watch = self._watch

@@ -56,7 +56,7 @@ DENIED_FEATURES: Final = (
     "serial",
     "usb",
 )
-"""What a page asks its user for; an app that needs one says so in a header of its own."""
+"""What a page asks its user for, and may not; `guard.allowed_features` takes one out, and a page's own header may."""
 
 # Of every reply.
 _ALWAYS: Final[Fields] = (
@@ -159,6 +159,16 @@ _COMMON: Final = (
 )
 _BANNERS: Final = (b"server", b"x-powered-by", b"x-aspnet-version", b"x-generator", b"x-request-id")
 """Left out. The last one is the guard's own, and a reply has one name."""
+_CORS: Final = (
+    b"access-control-allow-credentials",
+    b"access-control-allow-headers",
+    b"access-control-allow-methods",
+    b"access-control-allow-origin",
+    b"access-control-allow-private-network",
+    b"access-control-expose-headers",
+    b"access-control-max-age",
+)
+"""Left out where the guard says which origins may read replies: of two answers the looser would win, or neither."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9+/_-]{16,128}={0,2}").fullmatch
 _REPORT_URL: Final = re.compile(r"(?:https://|/)[A-Za-z0-9._~-][A-Za-z0-9._~:/?@!$&()*+=%-]*").fullmatch
@@ -183,7 +193,8 @@ def compile_headers(
     hsts: bytes = b"",
     embedder_policy: Literal["", "require-corp", "credentialless"] = "",
     report_to: str = "",
-    denied_features: Iterable[str] = DENIED_FEATURES,
+    allowed_features: Iterable[str] = (),
+    own_cors: bool = False,
 ) -> HeaderRules:
     """Compile what each kind of reply gets.
 
@@ -191,20 +202,23 @@ def compile_headers(
         hsts: the value of Strict-Transport-Security for replies over TLS; empty: none.
         embedder_policy: Cross-Origin-Embedder-Policy of pages and scripts; empty: none.
         report_to: path or https address that browsers report violations of a page's policy to; empty: nowhere.
-        denied_features: what pages may not ask the browser for (Permissions-Policy).
+        allowed_features: what of `DENIED_FEATURES` pages may ask the browser for (Permissions-Policy).
+        own_cors: whether the guard itself says which origins may read replies.
 
     Raises:
-        SettingsError: an address or a feature is malformed.
+        SettingsError: an address is malformed, or a feature is none that would be denied.
     """
     if report_to and not _REPORT_URL(report_to):
         raise SettingsError(
             f"reports of violated policies go to {report_to!r}; write a path such as `/reports` or an https address,"
             " without blanks, commas, quotes and semicolons"
         )
-    features = sorted(set(denied_features))
-    for feature in features:
-        if not re.fullmatch(r"[a-z][a-z0-9-]{0,60}", feature):
-            raise SettingsError(f"the denied feature {feature!r} is none; write for example `camera`")
+    allowed = frozenset(allowed_features)
+    for feature in sorted(allowed.difference(DENIED_FEATURES)):
+        raise SettingsError(
+            f"guard.allowed_features has {feature!r}, which nothing denies; these are: {', '.join(DENIED_FEATURES)}"
+        )
+    features = [feature for feature in DENIED_FEATURES if feature not in allowed]
     page_policy = PAGE_POLICY
     page: list[tuple[bytes, bytes]] = [
         # Not no-referrer, under which a form's own post says `Origin: null`, and could not be told from another site's.
@@ -244,6 +258,8 @@ def compile_headers(
     )
     names = dict.fromkeys(_COMMON, _PLAIN) | {name: _OURS for fields in lists for name, _ in fields}
     names |= dict.fromkeys(_BANNERS, _BANNER) | {b"content-type": _CONTENT_TYPE, b"set-cookie": _COOKIE}
+    if own_cors:
+        names |= dict.fromkeys(_CORS, _BANNER)
     return HeaderRules(names=names, lists=lists, page_policy=page_policy, hsts=hsts, denied_features=tuple(features))
 
 

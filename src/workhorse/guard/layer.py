@@ -186,6 +186,8 @@ class Guard:
             await self._call_attentively(scope, receive, exchange)
         else:
             await self._app(scope, receive, exchange.send)
+        if exchange.refusal is not None and not exchange.started:
+            await self._answer(exchange.refusal, scope, exchange)  # the app has nothing to say of a refused body
 
     def _begin_span(self, facts: Facts, exchange: Exchange, scope: Scope) -> OpenSpan | None:
         """Begin the span of this request, if the app has set OpenTelemetry up; it names the trace then."""

@@ -112,7 +112,7 @@ def compile_plan(settings: GuardSettings, policies: Iterable[Policy] = (), *, pr
         pace=PaceRules(pause_seconds=settings.body_pause_seconds, bytes_per_second=settings.body_bytes_per_second),
         methods=compile_methods(methods=settings.methods),
         coding=compile_content_coding(),
-        json=compile_json(depth=settings.max_json_depth),
+        json=compile_json(depth=settings.max_json_depth, values=settings.max_json_values),
         forms=compile_forms(parts=settings.max_parts),
         sockets=compile_websocket(
             message_bytes=settings.max_message_bytes, messages_per_second=settings.messages_per_second
@@ -123,6 +123,8 @@ def compile_plan(settings: GuardSettings, policies: Iterable[Policy] = (), *, pr
             ),
             embedder_policy=settings.embedder_policy,
             report_to=settings.report_to,
+            allowed_features=settings.allowed_features,
+            own_cors=bool(settings.cors_origins or settings.insecure_cors_any_origin),
         ),
         routes=RouteTable(policies, max_body_bytes=settings.max_body_bytes, deadline_seconds=settings.deadline_seconds),
         settings=settings,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from workhorse.errors import PROBLEM_PREFIX, Problem
 
 __all__ = [
+    "BodyIncomplete",
     "BodyTooLarge",
     "BodyTooSlow",
     "ClientGone",
@@ -30,6 +31,14 @@ class MalformedRequest(Problem):
     status = 400
     type = PROBLEM_PREFIX + "malformed-request"
     title = "The request is malformed"
+
+
+class BodyIncomplete(Problem):
+    """400: the client stopped in the middle of the body (RFC 9112, section 8)."""
+
+    status = 400
+    type = PROBLEM_PREFIX + "body-incomplete"
+    title = "The request body is incomplete"
 
 
 class CrossOriginRefused(Problem):

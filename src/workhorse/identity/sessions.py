@@ -407,7 +407,8 @@ class Sessions:
         if instead_of is not None:
             self._drop(instead_of.digest)
         plain = is_loopback(request.client) and not getattr(request, "tls", True)
-        self._set_cookies(request, self._cookies.given(secret, plain=plain))
+        self._forget_cookies(request)
+        request.login_cookies += self._cookies.given(secret, plain=plain)
         request.principal = principal_of(record)
         return session_of(record, request)
 
@@ -416,12 +417,13 @@ class Sessions:
         if record is not None:
             self._drop(record.digest)
             request.principal = ANONYMOUS
-        self._set_cookies(request, self._cookies.taken())
+        self._forget_cookies(request)
+        request.set_cookies += self._cookies.taken()
 
-    def _set_cookies(self, request: RequestContext, lines: Sequence[bytes]) -> None:
-        # A handler may run again, when its transaction lost to another: what it set before is replaced.
-        request.set_cookies[:] = [line for line in request.set_cookies if not self._cookies.is_ours(line)]
-        request.set_cookies += lines
+    def _forget_cookies(self, request: RequestContext) -> None:
+        """A handler may run again, when its transaction lost to another: what it set before is replaced."""
+        for lines in (request.set_cookies, request.login_cookies):
+            lines[:] = [line for line in lines if not self._cookies.is_ours(line)]
 
     def _remember(self, principal: SessionPrincipal, now: float) -> None:
         if not self._recall_seconds:

@@ -132,7 +132,7 @@ class Attempt:
     async def succeeded(self) -> DeviceCookie:
         """Note that the user has logged in, with all factors. Returns the cookie that makes the device a known one.
 
-        The reply of the request that is being served gets the cookie by itself.
+        The reply of the request that is being served gets the cookie by itself, unless its status is 400 or more.
 
         Makes the counters of this device full again, and those of failures in a row; not those that the account or the
         network shares with others, who would be given new attempts by it.
@@ -145,8 +145,8 @@ class Attempt:
         request = CURRENT.get(None)
         if request is not None:
             # A handler may run again, when its transaction lost to another: what it set before is replaced.
-            request.set_cookies[:] = [line for line in request.set_cookies if not is_device_cookie(line)]
-            request.set_cookies.append(cookie.header[1])
+            request.login_cookies[:] = [line for line in request.login_cookies if not is_device_cookie(line)]
+            request.login_cookies.append(cookie.header[1])
         return cookie
 
 

@@ -64,6 +64,8 @@ class Probe(NamedTuple):
     """What `/-/ready` looked at."""
 
     phase: Phase
+    app: bool
+    """Whether the app's own lifespan is as it was when it started."""
     database: bool
 
 
@@ -74,9 +76,14 @@ def live_reply() -> Reply:
 
 def ready_reply(probe: Probe) -> Reply:
     """200 if requests should be sent here, else 503, with what is missing."""
-    ready = probe.phase is Phase.SERVING and probe.database
+    ready = probe.phase is Phase.SERVING and probe.app and probe.database
     body = msgspec.json.encode(
-        {"status": "ready" if ready else "not ready", "phase": probe.phase.value, "database": probe.database}
+        {
+            "status": "ready" if ready else "not ready",
+            "phase": probe.phase.value,
+            "app": probe.app,
+            "database": probe.database,
+        }
     )
     return Reply(status=200 if ready else 503, headers=((b"content-type", b"application/json"), *_HEADERS), body=body)
 

@@ -113,6 +113,8 @@ class Service:
         self._given = settings
         self._settings: Settings | None = settings
         self._phase = Phase.STOPPED
+        self._broken = False
+        """Whether the app's own lifespan has ended with an error while it served."""
         self._rooms: Rooms | None = None
         self._stack: ASGIApp | None = None
         self._prefix = prefix_of(app)
@@ -209,7 +211,7 @@ class Service:
                 async with AsyncExitStack() as stack:
                     if self._identity is not None:
                         await stack.enter_async_context(self._identity)
-                    await stack.enter_async_context(AppLifespan(self._app, scope))
+                    await stack.enter_async_context(self._lifespan(scope))
                     await stack.enter_async_context(working(self, rooms))
                     self._stack, self._phase, started = composed, Phase.SERVING, True
                     await send({"type": "lifespan.startup.complete"})
@@ -225,6 +227,22 @@ class Service:
         finally:
             self._phase, self._stack, self._rooms = Phase.STOPPED, None, None
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _lifespan(self, scope: Scope) -> AppLifespan:
+        def crashed(error: BaseException) -> None:
+            self._broken = True
+            reason = redact_text("".join(format_exception(error)))
+            say(f"workhorse: the app's lifespan ended while it served; it is not ready any more, restart it: {reason}")
+
+        self._broken = False
+        server = self.settings.server
+        return AppLifespan(
+            self._app,
+            scope,
+            start_seconds=server.start_timeout_seconds,
+            stop_seconds=server.stop_timeout_seconds,
+            crashed=crashed,
+        )
 
     def _compose(self, settings: Settings, rooms: Rooms) -> ASGIApp:
         self._check_policies()
@@ -362,12 +380,12 @@ class Service:
     async def _probe(self) -> Probe:
         rooms = self._rooms
         if rooms is None:
-            return Probe(self._phase, database=False)
+            return Probe(self._phase, app=not self._broken, database=False)
         phase = self._phase
         if rooms.run_folder is not None and (rooms.run_folder / "draining").exists():
             phase = Phase.DRAINING
         try:
             await rooms.database.ping(deadline_seconds=PING_SECONDS)
         except DatabaseUnavailable:
-            return Probe(phase, database=False)
-        return Probe(phase, database=True)
+            return Probe(phase, app=not self._broken, database=False)
+        return Probe(phase, app=not self._broken, database=True)

@@ -1,11 +1,10 @@
 """The settings of the way in."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import NoDecode
+from pydantic import Field, model_validator
 
-from workhorse.settings.record import Names, Record, split_commas
+from workhorse.settings.record import Names, Record, Secrets
 
 __all__ = ["GuardSettings"]
 
@@ -46,6 +45,11 @@ class GuardSettings(Record):
         default="",
         description="Path or https address that browsers report violations of a page's policy to; empty: nowhere.",
     )
+    allowed_features: Names = Field(
+        default=(),
+        description="Features, such as camera, that pages may ask their user for; see Permissions-Policy in"
+        " docs/checks.md.",
+    )
     embedder_policy: Literal["", "require-corp", "credentialless"] = Field(
         default="", description="Cross-Origin-Embedder-Policy of pages and scripts; empty: none."
     )
@@ -76,7 +80,7 @@ class GuardSettings(Record):
     insecure_cross_site: bool = Field(
         default=False, description="Take unsafe requests that other sites' pages send with the user's cookies."
     )
-    csrf_token_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    csrf_token_keys: Secrets = Field(
         default=(),
         description="Secrets of 32 characters or more: an unsafe request with a cookie that tells nothing of where it"
         " comes from then needs a token. The first one signs, all are taken. None: it passes.",
@@ -99,9 +103,12 @@ class GuardSettings(Record):
         description="Bytes of bodies that a worker process holds for unanswered requests; more are refused with 503.",
     )
     max_json_depth: int = Field(default=64, ge=1, le=1000, description="Deepest nesting of a JSON body.")
+    max_json_values: int = Field(
+        default=1_000_000, ge=1, description="Most commas, arrays and objects of a JSON body together."
+    )
     max_parts: int = Field(default=1000, ge=1, description="Most parts or fields of a form.")
     body_pause_seconds: float = Field(
-        default=20, gt=0, le=3600, allow_inf_nan=False, description="Longest wait for the next bytes of a body."
+        default=20, gt=0, le=3600, description="Longest wait for the next bytes of a body."
     )
     body_bytes_per_second: int = Field(
         default=500, ge=0, description="Least rate of a body, after the first pause; 0: none."
@@ -135,22 +142,6 @@ class GuardSettings(Record):
     messages_per_second: int = Field(
         default=100, ge=1, description="WebSocket messages taken per second and connection, with a burst of ten times."
     )
-
-    @field_validator(
-        "allowed_hosts",
-        "trusted_proxies",
-        "methods",
-        "cors_origins",
-        "cors_methods",
-        "cors_headers",
-        "cors_expose_headers",
-        "csrf_origins",
-        "csrf_token_keys",
-        mode="before",
-    )
-    @classmethod
-    def _commas(cls, value: object) -> object:
-        return split_commas(value)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -6,13 +6,13 @@ A record is frozen and refuses names that it does not know: a misspelt limit mus
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
-from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workhorse.settings.guard import GuardSettings
-from workhorse.settings.record import Names, Record, split_commas
+from workhorse.settings.record import Names, Record, Secrets
 
 __all__ = [
     "CacheSettings",
@@ -131,6 +131,9 @@ class ServerSettings(Record):
     drain_seconds: float = Field(
         default=0, ge=0, description="Pause between not ready and closing, for the load balancer to notice."
     )
+    start_timeout_seconds: float = Field(
+        default=300, gt=0, description="Longest time for the app's own lifespan to start."
+    )
     stop_timeout_seconds: int = Field(
         default=20, ge=1, description="Longest time for requests under way to end at a stop."
     )
@@ -153,15 +156,10 @@ class IdentitySettings(Record):
     session_store: Literal["auto", "cache", "database", "memory"] = Field(
         default="auto", description="Where sessions are kept. auto: the cache if there is one, else the database."
     )
-    login_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    login_keys: Secrets = Field(
         default=(),
         description="Secrets of `LoginThrottle`, of 32 characters or more. The first one signs, all are taken.",
     )
-
-    @field_validator("issuers", "audience", "login_keys", mode="before")
-    @classmethod
-    def _commas(cls, value: object) -> object:
-        return split_commas(value)
 
 
 class IdempotencySettings(Record):
@@ -175,16 +173,11 @@ class IdempotencySettings(Record):
         default=2 * 1024 * 1024, ge=0, description="Largest reply body that is kept for a retry."
     )
     purge_every_seconds: float = Field(default=300, gt=0, description="Pause between two clean-ups of kept replies.")
-    reply_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    reply_keys: Secrets = Field(
         default=(),
         description="Keys of 32 random bytes, in base64, that kept replies are encrypted with. The first one encrypts,"
         " all can read. None: they are kept as they are.",
     )
-
-    @field_validator("reply_keys", mode="before")
-    @classmethod
-    def _commas(cls, value: object) -> object:
-        return split_commas(value)
 
 
 class JobsSettings(Record):
@@ -224,11 +217,6 @@ class OperationsSettings(Record):
         description="Networks that may read /-/metrics directly, that is, not through a proxy.",
     )
     token: SecretStr | None = Field(default=None, description="Bearer token that may read /-/metrics from anywhere.")
-
-    @field_validator("metrics_networks", mode="before")
-    @classmethod
-    def _commas(cls, value: object) -> object:
-        return split_commas(value)
 
 
 class SettingRow(NamedTuple):

@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workhorse.errors import Problem, SettingsError
-from workhorse.guard.checks.json_shape import JsonDepth, compile_json
+from workhorse.guard.checks.json_shape import JsonDepth, UntypedJson, compile_json
 
 
-def verdict(chunks: list[bytes], *, depth: int = 64, values: int = 0) -> str:
+def verdict(chunks: list[bytes], *, depth: int = 64, values: int = 1_000_000) -> str:
     inspector = JsonDepth(compile_json(depth=depth, values=values))
     try:
         out = [inspector.feed(chunk, last=number + 1 == len(chunks)) for number, chunk in enumerate(chunks)]
@@ -153,7 +153,33 @@ def test_a_large_body_is_looked_through_without_being_parsed() -> None:
     assert verdict([body[start : start + 65_536] for start in range(0, len(body), 65_536)], depth=2) == "400 json.depth"
 
 
-@pytest.mark.parametrize("setting", [{"depth": 0}, {"depth": 1_001}, {"values": -1}], ids=str)
+@pytest.mark.parametrize("setting", [{"depth": 0}, {"depth": 1_001}, {"values": 0}], ids=str)
 def test_settings_out_of_range_are_refused(setting: dict[str, int]) -> None:
-    with pytest.raises(SettingsError, match=r"max_json_depth|JSON values"):
+    with pytest.raises(SettingsError, match=r"max_json_depth|max_json_values"):
         compile_json(**setting)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([b"[[[]]]"], "400 json.depth"),
+        ([b" \r\n", b"\t[[[", b"]]]"], "400 json.depth"),
+        ([b"\xef\xbb\xbf[[[]]]"], "400 json.depth"),
+        ([b"\xff\xfe[\0]\0"], "400 json.encoding"),
+        ([b"\0[\0]"], "400 json.encoding"),
+        ([b"[[]]"], "passes"),
+        ([b"see [[[[1]]]]"], "passes"),
+        ([b"", b"  "], "passes"),
+        ([b"text with a \0"], "passes"),
+    ],
+    ids=repr,
+)
+def test_what_does_not_say_that_it_is_json_is_measured_if_it_looks_so(chunks: list[bytes], expected: str) -> None:
+    inspector = UntypedJson(compile_json(depth=2))
+    verdict = "passes"
+    try:
+        for number, chunk in enumerate(chunks):
+            assert inspector.feed(chunk, last=number + 1 == len(chunks)) == chunk
+    except Problem as problem:
+        verdict = f"{problem.status} {inspector.control}"
+    assert verdict == expected

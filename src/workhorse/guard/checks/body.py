@@ -45,15 +45,15 @@ def check_pace(rules: PaceRules, *, received: int, waited_seconds: float, pause_
     """Refuse a body that comes too slowly.
 
     Threat: connections and memory held by clients that send a byte now and then (slow POST, R.U.D.Y.; CWE-400).
-    Method: the pause since the last bytes, and the rate over all the time that was spent waiting for the client. The
-        time that the app takes between two reads is not the client's.
+    Method: the pause since the last bytes, and the rate over the time that was spent waiting for the client, since it
+        was last found to be fast enough. The time that the app takes between two reads is not the client's.
     Assumes: the server bounds the time of the head.
     Standard: OWASP ASVS 5.0.0 V15.2.2; CIS controls on time-outs (mod_reqtimeout's MinRate is the model).
 
     Args:
         rules: the limits.
-        received: bytes so far.
-        waited_seconds: all the time waited for the client, this pause included.
+        received: bytes since the rate was last judged.
+        waited_seconds: the time waited for the client since then, this pause included.
         pause_seconds: the time waited since the last bytes came.
     """
     if pause_seconds > rules.pause_seconds:

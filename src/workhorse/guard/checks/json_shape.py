@@ -19,11 +19,12 @@ from typing import Final
 from workhorse.errors import SettingsError
 from workhorse.guard.problems import BodyTooLarge, MalformedRequest
 
-__all__ = ["JsonDepth", "JsonRules", "compile_json"]
+__all__ = ["JsonDepth", "JsonRules", "UntypedJson", "compile_json"]
 
 _PASSES: Final = 4
-_TEXT: Final = bytes(byte for byte in range(256) if byte not in b'[]{}"')
-_TEXT_WITHOUT_COMMAS: Final = bytes(byte for byte in _TEXT if byte != ord(","))
+_TEXT: Final = bytes(byte for byte in range(256) if byte not in b'[]{}",')
+# Before the first value: blanks, and what UTF-16 and UTF-32 put there.
+_BLANK: Final = b" \t\r\n\0\xff\xfe\xef\xbb\xbf"
 # As signed bytes: 1 opens a level, -1 closes one.
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
@@ -34,23 +35,23 @@ class JsonRules:
 
     depth: int
     values: int
-    """Most commas and containers together; 0: any number."""
+    """Most commas and containers together."""
 
 
-def compile_json(*, depth: int = 64, values: int = 0) -> JsonRules:
+def compile_json(*, depth: int = 64, values: int = 1_000_000) -> JsonRules:
     """Compile the shape that a JSON body may have.
 
     Args:
         depth: deepest nesting of arrays and objects: 1 for `[]`.
-        values: most commas and containers together, which grow with the values; 0: any number.
+        values: most commas and containers together, which grow with the values.
 
     Raises:
         SettingsError: a value is out of its range.
     """
     if not 1 <= depth <= 1000:
         raise SettingsError(f"guard.max_json_depth is {depth}; it is 1 to 1000, which parsers bear, as a rule 64")
-    if values < 0:
-        raise SettingsError(f"the number of JSON values is {values}; it is 0 for any, or more")
+    if values < 1:
+        raise SettingsError(f"guard.max_json_values is {values}; it is 1 or more")
     return JsonRules(depth=depth, values=values)
 
 
@@ -61,7 +62,7 @@ class JsonDepth:
         CWE-770, CWE-1325).
     Method: brackets outside of strings, as they come. A byte of 0 is refused: no JSON in UTF-8 holds one, while any
         nested JSON in UTF-16 or UTF-32 does, which Python's parser takes by itself and whose quotes are others.
-    Assumes: the parser takes RFC 8259 and stops at the first fault, and bodies of JSON say that they are.
+    Assumes: the parser takes RFC 8259 and stops at the first fault.
     Standard: RFC 8259, sections 7, 8.1 and 9; OWASP ASVS 5.0.0 V1.5.3, V2.2.1 and V15.2.2; OWASP API4:2023.
     """
 
@@ -85,8 +86,12 @@ class JsonDepth:
         if 0 in chunk:
             self.control = "json.encoding"
             raise MalformedRequest("The JSON is not encoded in UTF-8.")
-        left = self._limit - self._depth
-        if not last or self._most_values or (len(chunk) > left and chunk.count(b"[") + chunk.count(b"{") > left):
+        left, size = self._limit - self._depth, len(chunk)
+        if (
+            not last
+            or size > self._most_values - self._values
+            or (size > left and chunk.count(b"[") + chunk.count(b"{") > left)
+        ):
             self._scan(chunk)
         return chunk
 
@@ -100,18 +105,17 @@ class JsonDepth:
             text = text.replace(b"\\\\", b"")
             self._escaped = text.endswith(b"\\")
             text = text.replace(b'\\"', b"")
-        text = text.translate(None, _TEXT_WITHOUT_COMMAS if self._most_values else _TEXT)
+        text = text.translate(None, _TEXT)
         if self._in_string:
             text = b'"' + text
         pieces = text.replace(b'""', b"").split(b'"')
         self._in_string = len(pieces) % 2 == 0
         outside = b"".join(pieces[::2])
         self._measure(outside.translate(_STEPS, b","))
-        if self._most_values:
-            self._values += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
-            if self._values > self._most_values:
-                self.control = "json.values"
-                raise BodyTooLarge(f"At most {self._most_values} commas and containers are taken in JSON.")
+        self._values += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
+        if self._values > self._most_values:
+            self.control = "json.values"
+            raise BodyTooLarge(f"At most {self._most_values} commas and containers are taken in JSON.")
 
     def _measure(self, steps: bytes) -> None:
         """Follow the depth over a chunk's brackets."""
@@ -129,3 +133,41 @@ class JsonDepth:
             if self._depth + steps.count(b"\x01") + taken_out <= self._limit:
                 return True
         return False
+
+
+class UntypedJson:
+    """Measures a body that does not say that it is JSON, if it looks like it.
+
+    Threat: that of `JsonDepth`, past it: many handlers parse whatever comes, and a client may leave the type out, or
+        say text/plain, which pages of other sites may send without being asked (CWE-436).
+    Method: what begins as an array or object does, blanks and the marks of UTF-16 aside, is measured as one.
+    Assumes: a parser stops at text that begins otherwise.
+    Standard: as of `JsonDepth`.
+    """
+
+    __slots__ = ("_begun", "_depth", "control")
+
+    def __init__(self, rules: JsonRules) -> None:
+        self.control = "json.depth"
+        self._depth: JsonDepth | None = JsonDepth(rules)
+        self._begun = False
+
+    def feed(self, chunk: bytes, *, last: bool) -> bytes:
+        """Take the next bytes, and return them.
+
+        Raises:
+            Problem: as of `JsonDepth`.
+        """
+        if not self._begun:
+            text = chunk.lstrip(_BLANK)
+            if not text:
+                return chunk
+            self._begun = True
+            if text[0] not in b"[{":
+                self._depth = None
+        if self._depth is None:
+            return chunk
+        try:
+            return self._depth.feed(chunk, last=last)
+        finally:
+            self.control = self._depth.control
