@@ -10,7 +10,7 @@ from litestar.params import PathParameter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Host, Route, Router
 
 from tests.asgi_client import StartFailed, call, running
 from workhorse import Policy, Rate, Service
@@ -136,3 +136,39 @@ def test_two_tenants_with_a_subject_of_one_name_are_two_callers() -> None:
     written = Principal(subject="https://one|alice", kind=Kind.SESSION)
     theirs = Principal(subject="alice", issuer="https://one", kind=Kind.TOKEN)
     assert len({caller.key for caller in (one, other, written, theirs)}) == 4
+
+
+def test_a_prefix_in_the_middle_of_a_path_is_no_way_around_a_policy_of_litestar(settings: Settings) -> None:
+    @get("/admin")
+    async def admin() -> str:
+        return "the admin's"
+
+    @get("/{tenant:str}/{page:str}/{name:str}")
+    async def page(
+        tenant: Annotated[str, PathParameter()],
+        page: Annotated[str, PathParameter()],
+        name: Annotated[str, PathParameter()],
+    ) -> str:
+        return tenant + page + name
+
+    policies = [Policy("GET /admin", scope="admin"), Policy("GET /{tenant}/{page}/{name}", public=True)]
+    app: Any = Litestar([admin, page], openapi_config=None)
+    service = Service(app, policies=policies, identity=ApiKeys(), settings=plain(settings))
+
+    async def main() -> list[int]:
+        async with running(service):
+            paths = ("/api/admin", "/x/api/admin", "/api/x/api/admin", "/apiadmin", "/api/a/b/c")
+            return [(await call(service, "GET", path, root_path="/api")).status for path in paths]
+
+    first, *around, public = asyncio.run(main())
+    assert first == 401
+    assert 200 not in around[:1] + around[2:]
+    assert public == 200
+
+
+def test_one_path_on_two_hosts_cannot_have_two_policies_and_so_is_refused(settings: Settings) -> None:
+    app = Starlette(
+        routes=[Host("admin.localhost", Router([Route("/users", say)]), name="admin"), Route("/users", say)],
+    )
+    with pytest.raises(StartFailed, match=r"GET /users is there for admin.localhost and for all hosts"):
+        statuses(app, settings, [Policy("GET /users", public=True)])

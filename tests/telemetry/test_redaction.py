@@ -24,6 +24,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIhunter2\n-----END RSA PRIVATE KEY----
         ("https://x/y?access_token=hunter2&page=2", "https://x/y?access_token=***&page=2"),
         ("https://s3/x?X-Amz-Signature=hunter2&X-Amz-Date=1", "https://s3/x?X-Amz-Signature=***&X-Amz-Date=1"),
         ("https://blob/x?sv=1&sig=hunter2", "https://blob/x?sv=1&sig=***"),
+        ("GET /callback?code=hunter2&state=hunter2#x 302", "GET /callback?code=***&state=***#x 302"),
         ("host=db user=a password=hunter2 dbname=b", "host=db user=a password=*** dbname=b"),
         ("host=db password = 'hunter2 \\' x' dbname=b", "host=db password = '***' dbname=b"),
     ],

@@ -1,9 +1,11 @@
 """What Workhorse does for the frameworks that it knows. Each is imported only if the app has imported it already."""
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from workhorse.asgi import Scope
 from workhorse.integrations.routes import AppRoute, fits, sorted_routes
 from workhorse.policy import Policy
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     # Whoever gives facts has loaded it; the front door stays light.
     from workhorse.integrations.openapi import Facts
 
-__all__ = ["AppRoute", "adopt", "describe", "drops_slash", "is_routed", "list_routes", "prefix_of", "routes_in_order"]
+__all__ = ["AppRoute", "adopt", "describe", "is_routed", "list_routes", "prefix_of", "rerouter", "routes_in_order"]
 
 # The framework's module, and ours that adopts its apps; the more special one first.
 _ADOPTERS: Final = (
@@ -65,9 +67,12 @@ def prefix_of(app: object) -> str:
     return prefix.rstrip("/")
 
 
-def drops_slash(app: object) -> bool:
-    """Whether the app's router takes slashes at the end of a path off, so that the route without them serves."""
-    return "litestar" in sys.modules and bool(import_module("workhorse.integrations.litestar").drops_slash(app))
+def rerouter(app: object) -> Callable[[Scope], Scope] | None:
+    """What gives a request the path that the app's router goes by; None: the router goes by the path as it came."""
+    if "litestar" not in sys.modules:
+        return None
+    found: Callable[[Scope], Scope] | None = import_module("workhorse.integrations.litestar").rerouter(app)
+    return found
 
 
 def routes_in_order(app: object) -> tuple[list[AppRoute], bool] | None:

@@ -40,6 +40,7 @@ def disagreements(routes: Sequence[AppRoute], table: PolicyTable, *, first_wins:
                     f"{method} {route.path} has no policy of its own, and would be served under {policy.pattern!r},"
                     f" which is written for another path: add Policy({f'{method} {route.path}'!r}, ...)"
                 )
+    yield from _told_apart_by_host(routes)
     if not first_wins:
         return
     for earlier, later in combinations(routes, 2):
@@ -56,6 +57,17 @@ def disagreements(routes: Sequence[AppRoute], table: PolicyTable, *, first_wins:
                         " the paths such that no request fits both"
                     )
                     break
+
+
+def _told_apart_by_host(routes: Sequence[AppRoute]) -> Iterator[str]:
+    """A policy knows no host: one that opens a path for one host opens it for all."""
+    for one, other in combinations(routes, 2):
+        if one.host != other.host and one.method == other.method and one.path == other.path:
+            yield (
+                f"{one.method} {one.path} is there for {one.host or 'all hosts'} and for {other.host or 'all hosts'},"
+                " and policies do not tell hosts apart: give them different paths, or make each host an app and a"
+                " Service of its own"
+            )
 
 
 def speaks_of(policy: Policy, route: AppRoute) -> bool:

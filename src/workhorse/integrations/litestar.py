@@ -1,18 +1,35 @@
-"""Litestar apps: their routes, for the policies to cover."""
+"""Litestar apps: their routes, for the policies to cover, and how their router reads a path."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from litestar import Litestar
 from litestar.routes import ASGIRoute, HTTPRoute
 
+from workhorse.asgi import Scope
 from workhorse.integrations.routes import AppRoute, source_of
 
-__all__ = ["drops_slash", "list_routes"]
+__all__ = ["list_routes", "rerouter"]
 
 
-def drops_slash(app: object) -> bool:
-    """Whether this is a Litestar app: its router takes slashes at the end of a path off."""
-    return isinstance(app, Litestar)
+def rerouter(app: object) -> Callable[[Scope], Scope] | None:
+    """For a Litestar app `as_routed`, else None."""
+    return as_routed if isinstance(app, Litestar) else None
+
+
+def as_routed(scope: Scope) -> Scope:
+    """The scope with the path that Litestar's router serves it by, so that the policy of that path is found.
+
+    The router takes slashes at the end off. Where the server says that the app is mounted at a prefix, it goes by what
+    follows the prefix's first place in the path, wherever that is.
+    """
+    path: str = scope["path"]
+    raw: bytes = scope.get("raw_path") or path.encode()
+    routed, raw_routed = path.rstrip("/") or "/", raw.rstrip(b"/") or b"/"
+    prefix: str = scope.get("root_path") or ""
+    if prefix and prefix in routed:
+        routed = f"{prefix}/{routed.split(prefix, 1)[1].strip('/')}".rstrip("/")
+        raw_routed = prefix.encode() + (b"/" + raw_routed.split(prefix.encode(), 1)[-1].strip(b"/")).rstrip(b"/")
+    return scope if routed == path else {**scope, "path": routed, "raw_path": raw_routed}
 
 
 def list_routes(app: object) -> list[AppRoute] | None:

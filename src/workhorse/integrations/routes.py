@@ -32,6 +32,8 @@ class AppRoute:
     """Where its handler is written: `module/file.py:12`; empty where that cannot be told."""
     handler: str = ""
     """The handler's name."""
+    host: str = ""
+    """The template of the hosts that it is for; empty: all."""
 
 
 def sample_of(template: str) -> str:

@@ -7,6 +7,7 @@ app has none: an app that says how its errors look is right.
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -131,7 +132,8 @@ def _walk(routes: Iterable[BaseRoute], prefix: str) -> Iterator[AppRoute]:
             yield from _walk(inner, path) if inner else [AppRoute(path + "/{rest:path}", "*")]
         elif isinstance(route, Host):
             inner = route.routes
-            yield from _walk(inner, prefix) if inner else [AppRoute(prefix + "/{rest:path}", "*")]
+            found = _walk(inner, prefix) if inner else [AppRoute(prefix + "/{rest:path}", "*")]
+            yield from (replace(one, host=route.host) for one in found)
         elif isinstance(route, WebSocketRoute):
             yield AppRoute(prefix + route.path, "WEBSOCKET", source_of(route.endpoint), route.name)
         elif isinstance(route, Route):

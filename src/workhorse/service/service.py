@@ -19,7 +19,7 @@ from workhorse.errors import DatabaseUnavailable, SettingsError, StartupError, W
 from workhorse.guard import Guard, compile_plan
 from workhorse.guard.controls import ControlMap, control_map
 from workhorse.identity.scheme import Identity, Scheme, Surroundings
-from workhorse.integrations import adopt, describe, drops_slash, is_routed, list_routes, prefix_of, routes_in_order
+from workhorse.integrations import adopt, describe, is_routed, list_routes, prefix_of, rerouter, routes_in_order
 from workhorse.integrations.agreement import disagreements
 from workhorse.integrations.openapi import Facts
 from workhorse.integrations.routes import policies_of, sample_of, uncovered
@@ -118,7 +118,7 @@ class Service:
         self._rooms: Rooms | None = None
         self._stack: ASGIApp | None = None
         self._prefix = prefix_of(app)
-        self._drops_slash = drops_slash(app)
+        self._reroute = rerouter(app)
         adopt(app)
         self._describe()
 
@@ -189,10 +189,7 @@ class Service:
         """The scope with the path as the app's router reads it, so that the guard sees what the router sees."""
         if self._prefix:
             scope = {**scope, "root_path": self._prefix}
-        if self._drops_slash and len(scope["path"]) > 1 and scope["path"].endswith("/"):
-            raw: bytes = scope.get("raw_path") or scope["path"].encode()
-            scope = {**scope, "path": scope["path"].rstrip("/") or "/", "raw_path": raw.rstrip(b"/") or b"/"}
-        return scope
+        return self._reroute(scope) if self._reroute is not None else scope
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the server's lifespan: rooms, then the app; at the end the reverse."""

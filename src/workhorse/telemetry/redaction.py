@@ -1,8 +1,9 @@
 """Secrets masked in what is about to be logged: URLs, free text, and mappings by the names of their keys.
 
 It is a net below the rule that secrets are not logged at all, so it masks too much rather than too little: whatever
-stands after a key that sounds secret, the password of any URL, bearer tokens, what has the shape of a JWT or of
-an API key of ours, and private keys in PEM. A secret with neither a name nor a shape cannot be known.
+stands after a key that sounds secret, the password of any URL and the codes in its query, bearer tokens, what has the
+shape of a JWT or of an API key of ours, and private keys in PEM. A secret with neither a name nor a shape cannot be
+known.
 
 The cost is bounded: text beyond 16 KiB is cut (a part that was not looked at must not get out), a search for a few
 plain words lets most texts pass at once, and every regular expression is linear: it begins at a literal, and its
@@ -33,6 +34,10 @@ HINTS: Final = (
     "__host-",
     "__secure-",
     "bearer",
+    "code=",
+    "state=",
+    "otp=",
+    "ticket=",
     "eyj",
     "://",
 )
@@ -63,6 +68,9 @@ BEARER: Final = re.compile(r"(\bbearer\s{1,4})[A-Za-z0-9._~+/=-]{16,}+", re.IGNO
 JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]{16,}+(?:\.[A-Za-z0-9_-]*+){0,4}")
 # `brand_` 12 characters `_` 49 characters (see `identity.key_text`): the public part is kept, it says which key it was.
 API_KEY: Final = re.compile(r"((?<![0-9A-Za-z])[0-9A-Za-z]{12}_)[0-9A-Za-z]{49}(?![0-9A-Za-z])")
+# What stands in the query of a URL for a minute, and opens a session or an account (RFC 6749, section 4.1.2; RFC 9700).
+# Only there: elsewhere these are ordinary words.
+QUERY: Final = re.compile(r"([?&](?:code|state|otp|ticket)=)[^\s&#\"']++", re.IGNORECASE)
 PEM: Final = re.compile(
     r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----).*?"
     r"(?:(-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)|\Z)",
@@ -91,6 +99,7 @@ def redact_text(text: str) -> str:
     text = PEM.sub(lambda match: f"{match[1]}{MASK}{match[2] or ''}", text)
     text = URL_PASSWORD.sub(rf"\1{MASK}@", text)
     text = JWT.sub(MASK, text)
+    text = QUERY.sub(rf"\1{MASK}", text)
     text = HEADER.sub(_mask_value, text)
     text = PAIR.sub(_mask_value, text)
     return BEARER.sub(rf"\1{MASK}", text)
