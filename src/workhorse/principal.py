@@ -52,20 +52,21 @@ class Principal:
     """Names the credential, never is it: a token's `jti`, a key's prefix, a session's public id."""
     claims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     """All that the issuer said. Personal data: not for a log."""
+    key: str = field(init=False, repr=False, compare=False)
+    """What tells this caller from all others: the scope of its rate limits and Idempotency-Keys.
+
+    The tenant is part of it, because keys of several tenants may be made for subjects of one name. The lengths stand
+    in front, so that no subject can be written as another's issuer and name.
+    """
+
+    def __post_init__(self) -> None:
+        key = f"{len(self.issuer)}:{self.issuer}{len(self.tenant)}:{self.tenant}{self.subject}"
+        object.__setattr__(self, "key", key)
 
     @property
     def id(self) -> str:
         """The caller's identity as one string, for people: in logs and events. What must not be confused: `key`."""
         return f"{self.issuer}|{self.subject}" if self.issuer else self.subject
-
-    @property
-    def key(self) -> str:
-        """What tells this caller from all others: the scope of its rate limits and Idempotency-Keys.
-
-        The tenant is part of it, because keys of several tenants may be made for subjects of one name. The lengths
-        stand in front, so that no subject can be written as another's issuer and name.
-        """
-        return f"{len(self.issuer)}:{self.issuer}{len(self.tenant)}:{self.tenant}{self.subject}"
 
     @property
     def is_authenticated(self) -> bool:
