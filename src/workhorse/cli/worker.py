@@ -1,4 +1,4 @@
-"""`workhorse worker bank.app:service`: run the jobs that the service enqueues, in a process of its own.
+"""`workhorse worker bank.app:service`: run the jobs that the service enqueues and its feeds, in a process of its own.
 
 As many of these as there is work for: they find each other through the database alone, and any of them may be killed at
 any time. SIGTERM and SIGINT let the jobs that run end, for at most `--drain` seconds; a second one ends them at once.
@@ -9,10 +9,11 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 from workhorse.cli.target import load_service
 from workhorse.errors import SettingsError
+from workhorse.feeds.reader import reading
 from workhorse.jobs import CHANNEL, Worker, WorkerOptions
 from workhorse.service import Service
 from workhorse.service.background import open_control
@@ -22,7 +23,7 @@ from workhorse.state.postgres.notices import PostgresNotices
 __all__ = ["NAME", "SUMMARY", "configure", "run"]
 
 NAME: Final = "worker"
-SUMMARY: Final = "Run the jobs that a service enqueues."
+SUMMARY: Final = "Run the jobs that a service enqueues, and its feeds of events."
 DEFAULTS: Final = WorkerOptions()
 
 
@@ -48,8 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Work until told to stop."""
     service = load_service(arguments.target)
-    if not service.jobs:
-        raise SettingsError("the service has no jobs; tell it of them: Service(app, jobs=[send_advice, ...])")
+    if not service.jobs and not service.feeds:
+        raise SettingsError(
+            "the service has no jobs and no feeds; tell it of them: Service(app, jobs=[send_advice, ...])"
+        )
     options = WorkerOptions(concurrency=arguments.concurrency, threads=arguments.threads, drain_seconds=arguments.drain)
     queues = arguments.queues.split(",") if arguments.queues else None
     asyncio.run(_work(service, queues, options))
@@ -59,11 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
 async def _work(service: Service, queues: Sequence[str] | None, options: WorkerOptions) -> None:
     async with AsyncExitStack() as stack:
         rooms = await stack.enter_async_context(open_rooms(service.settings, service.migrations))
-        control = await open_control(rooms, stack)
+        database = service.database_of(rooms)
+        await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
+        if not service.jobs:
+            await _until_told(asyncio.create_task(asyncio.Event().wait(), name="feeds alone"), None)
+            return
         worker = Worker(
-            service.database_of(rooms),
+            database,
             service.jobs,
-            control=control,
+            control=await open_control(rooms, stack),
             notices=PostgresNotices(rooms.urls.database, CHANNEL),
             queues=queues,
             schedules=service.schedules,
@@ -71,17 +78,22 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
             log=rooms.log,
             metrics=rooms.metrics,
         )
-        task = asyncio.create_task(worker.run(), name="worker")
-        told: list[int] = []
+        await _until_told(asyncio.create_task(worker.run(), name="worker"), worker)
 
-        def stop() -> None:
-            told.append(1)
-            if len(told) > 1:
-                task.cancel()
+
+async def _until_told(task: asyncio.Task[Any], worker: Worker | None) -> None:
+    """Wait for the end of `task`, which a signal brings about: gently of a worker, and at the second one at once."""
+    told: list[int] = []
+
+    def stop() -> None:
+        told.append(1)
+        if len(told) > 1 or worker is None:
+            task.cancel()
+        else:
             worker.stop()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop)
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()

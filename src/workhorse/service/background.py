@@ -1,4 +1,4 @@
-"""What a service does beside its requests: jobs in development, and what caches and leases get from it."""
+"""What a service does beside its requests: jobs and feeds in development, and what caches and leases get from it."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -54,11 +54,24 @@ async def open_control(rooms: Rooms, stack: AsyncExitStack) -> PostgresDatabase:
 
 @asynccontextmanager
 async def working(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
-    """Run the service's jobs during the block, where the settings say so."""
+    """Run the service's jobs and feeds during the block, where the settings say so."""
     wish = rooms.settings.jobs.in_process
-    if not service.jobs or wish == "off" or (wish == "auto" and rooms.settings.production):
+    if wish == "off" or (wish == "auto" and rooms.settings.production):
         yield
         return
+    async with AsyncExitStack() as stack:
+        if service.feeds:
+            from workhorse.feeds.reader import reading  # noqa: PLC0415 - as below
+
+            database = service.database_of(rooms)
+            await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
+        if service.jobs:
+            await stack.enter_async_context(_running_jobs(service, rooms))
+        yield
+
+
+@asynccontextmanager
+async def _running_jobs(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
     # Only here, because most processes of a service in production run no jobs.
     from workhorse.jobs import CHANNEL  # noqa: PLC0415
     from workhorse.jobs.in_process import in_process  # noqa: PLC0415

@@ -51,6 +51,7 @@ from workhorse.units.idempotency import Caller, caller_of
 
 if TYPE_CHECKING:
     from workhorse.caching import Caches, Leases
+    from workhorse.feeds import Feed
     from workhorse.jobs import Job, Schedule
 
 __all__ = ["Service"]
@@ -72,6 +73,7 @@ class Service:
         jobs: the background jobs that the app enqueues. Each runs in `workhorse worker`, and in development in the
             service's own processes too.
         schedules: when jobs are enqueued by the clock.
+        feeds: what reads the journal, in `workhorse worker` as jobs are run.
         caches: what the app caches; they get their store from the settings.
         leases: what one process alone may do at a time; likewise.
         database: where units run, such as `SQLAlchemyDatabase(engine)` over the app's own engine; by default a pool of
@@ -93,6 +95,7 @@ class Service:
         identity: Identity | Scheme | None = None,
         jobs: "Sequence[Job[Any, Any]]" = (),
         schedules: "Sequence[Schedule]" = (),
+        feeds: "Sequence[Feed]" = (),
         caches: "Caches | None" = None,
         leases: "Leases | None" = None,
         database: Database | None = None,
@@ -106,6 +109,7 @@ class Service:
         self._identity = Identity(identity) if identity is not None and not isinstance(identity, Identity) else identity
         self._jobs = tuple(jobs)
         self._schedules = tuple(schedules)
+        self._feeds = tuple(feeds)
         self._caches = caches
         self._leases = leases
         self._database = database
@@ -146,6 +150,11 @@ class Service:
     def schedules(self) -> "tuple[Schedule, ...]":
         """When jobs are enqueued by the clock."""
         return self._schedules
+
+    @property
+    def feeds(self) -> "tuple[Feed, ...]":
+        """What reads the journal."""
+        return self._feeds
 
     @property
     def metrics(self) -> Registry:
