@@ -94,7 +94,9 @@ class Batched(Generic[C, O]):
     def _rounds_on(self, exchange: Exchange) -> Rounds[C, O]:
         rounds = self._rounds.get(exchange.database)
         if rounds is None:
-            options = replace(self._options, keep_seconds=exchange.keep_seconds, wait_seconds=exchange.wait_seconds)
+            options = replace(
+                self._options, keep_seconds=exchange.rules.keep_seconds, wait_seconds=exchange.rules.wait_seconds
+            )
             rounds = self._rounds[exchange.database] = Rounds(self.function, exchange.database, options)
         return rounds
 

@@ -12,7 +12,7 @@ A route's policy says on what terms its transactions are begun: isolation, read 
 one. The request's deadline goes with them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,7 @@ from workhorse.problems import render_problem, request_instance
 from workhorse.sql import load_queries
 from workhorse.telemetry.metrics import Registry
 from workhorse.units.body import Body, ClientGone
+from workhorse.units.call import Call, Rules
 from workhorse.units.exchange import Exchange, RunAgain, Stage
 from workhorse.units.idempotency import (
     Caller,
@@ -59,24 +60,6 @@ class UnitOptions:
     """32 random bytes that kept replies are encrypted with; None: they are kept as they are."""
     former_reply_keys: Sequence[bytes] = field(default=(), repr=False)
     """Keys that replies were encrypted with before, until the last of these replies is forgotten."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Call:
-    """One request on its way through its runs."""
-
-    scope: Scope
-    body: Body
-    send: Send
-    database: Database
-    terms: Terms
-    claim: Claim | None = None
-    batched: bool = False
-    """Whether the handler's batch claims the key."""
-    runs: int = 0
-    """How often it was run before."""
-    settled: Callable[[], None] = lambda: None
-    """Called once its transaction has ended."""
 
 
 class UnitLayer:
@@ -114,8 +97,13 @@ class UnitLayer:
         self._caller = caller
         self._options = options if options is not None else UnitOptions()
         key = self._options.reply_key
-        self._seal = None if key is None else Seal([key, *self._options.former_reply_keys])
-        self._queries = load_queries("workhorse.units", "sql/queries.sql")
+        self._rules = Rules(
+            queries=load_queries("workhorse.units", "sql/queries.sql"),
+            seal=None if key is None else Seal([key, *self._options.former_reply_keys]),
+            max_reply_bytes=self._options.max_reply_bytes,
+            keep_seconds=self._options.keep_seconds,
+            wait_seconds=self._options.wait_seconds,
+        )
         self._turns = Turns(wait_seconds=self._options.wait_seconds)
         registry = metrics if metrics is not None else Registry(None)
         self._outcomes = registry.counter(
@@ -130,8 +118,9 @@ class UnitLayer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        policy = self._policies.find(scope["method"], route_path(scope))
-        call = Call(scope=scope, body=Body(receive), send=send, database=self._database, terms=terms_of(policy))
+        path = route_path(scope) if scope.get("root_path") else scope["path"]
+        policy = self._policies.find(scope["method"], path)
+        call = Call(scope, Body(receive), send, self._database, terms_of(policy))
         if call.terms.read_only:
             call.database = self._replica
         if policy is None or not policy.idempotent:
@@ -165,7 +154,7 @@ class UnitLayer:
     async def _run(self, call: Call) -> None:
         """Run the request until it is answered."""
         for attempt in range(1, self._options.attempts + 1):
-            exchange = await self._begin(call)
+            exchange = Exchange(self._rules, call) if call.claim is None or call.batched else await self._begin(call)
             if exchange is None:
                 return
             try:
@@ -175,6 +164,8 @@ class UnitLayer:
                 if exchange.transaction is not None:
                     await exchange.transaction.abandon()
                 raise
+            if failure is None and exchange.transaction is None and exchange.stage is Stage.PASSING:
+                return  # as most requests do that read nothing and write nothing
             if exchange.answered:
                 self._outcomes.labels("replayed").add(1)
                 return
@@ -222,9 +213,8 @@ class UnitLayer:
         return exchange.failure
 
     async def _begin(self, call: Call) -> Exchange | None:
-        """Prepare a run; with a claim, begin its transaction. None if the request was answered already."""
-        if call.claim is None or call.batched:
-            return self._exchange(call)
+        """Begin the transaction of a request with a claim. None if the request was answered already."""
+        assert call.claim is not None
         try:
             transaction, row = await self._claim(call, call.claim)
         except (DatabaseUnavailable, KeyInFlight) as problem:
@@ -236,9 +226,9 @@ class UnitLayer:
             await self._answer(KeyInFlight(), call.scope, call.send)
             return None
         if row is None:
-            return self._exchange(call, transaction)
+            return Exchange(self._rules, call, transaction)
         await transaction.rollback()
-        kept = answer(call.claim, row, self._seal)
+        kept = answer(call.claim, row, self._rules.seal)
         if isinstance(kept, Reply):
             self._outcomes.labels("replayed").add(1)
             await send_reply(kept, call.send, head=call.scope["method"] == "HEAD")
@@ -246,24 +236,6 @@ class UnitLayer:
             self._outcomes.labels("refused").add(1)
             await self._answer(kept, call.scope, call.send)
         return None
-
-    def _exchange(self, call: Call, transaction: Transaction | None = None) -> Exchange:
-        return Exchange(
-            call.database,
-            self._queries,
-            call.send,
-            terms=call.terms,
-            transaction=transaction,
-            claim=call.claim,
-            seal=self._seal,
-            max_reply_bytes=self._options.max_reply_bytes,
-            broken=lambda: call.body.broken,
-            settled=call.settled,
-            batched=call.batched,
-            keep_seconds=self._options.keep_seconds,
-            wait_seconds=self._options.wait_seconds,
-            repeated=call.runs > 0,
-        )
 
     async def _claim(self, call: Call, claim: Claim) -> tuple[Transaction, Sequence[Any] | None]:
         """Begin a transaction that holds the key, together with the reply that was kept for it, if there is one.
@@ -274,7 +246,7 @@ class UnitLayer:
         Raises:
             KeyInFlight: others with the same key kept coming in between.
         """
-        query = Query(self._queries["claim_reply"], (claim.scope, claim.lock_key, self._options.keep_seconds))
+        query = Query(self._rules.queries["claim_reply"], (claim.scope, claim.lock_key, self._options.keep_seconds))
         for attempt in range(1, self._options.attempts + 1):
             transaction, row = await call.database.begin(query, terms=call.terms)
             if row is None or row[0] is not None:
@@ -355,5 +327,5 @@ def terms_of(policy: Policy | None) -> Terms:
     request = CURRENT.get(None)
     deadline = 0.0 if request is None else request.deadline
     if policy is None:
-        return Terms(deadline=deadline)
-    return Terms(isolation=policy.isolation, read_only=policy.read_only, deadline=deadline)
+        return Terms(None, False, deadline)  # noqa: FBT003 - by place: each request has them
+    return Terms(policy.isolation, policy.read_only, deadline)

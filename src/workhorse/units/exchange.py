@@ -13,19 +13,18 @@ Commit happens inside the app's own `send` of its last message. So whatever a fr
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from enum import Enum, auto
 from typing import Any
 
-from workhorse.asgi import Message, Send, send_reply
+from workhorse.asgi import Message, send_reply
 from workhorse.context import CURRENT
-from workhorse.contracts import ON_USUAL_TERMS, Database, Query, Terms, Transaction
+from workhorse.contracts import Database, Query, Transaction
 from workhorse.errors import OutcomeUnknown, Problem, UnitClosed, UnitError, WorkhorseError
 from workhorse.problems import render_problem, request_instance
-from workhorse.sql import Queries
 from workhorse.units.aftermath import call_after_commit
+from workhorse.units.call import Call, Rules
 from workhorse.units.idempotency import Claim, answer, kept_columns
-from workhorse.units.sealing import Seal
 from workhorse.units.work import Callback, Work
 
 __all__ = ["Exchange", "RunAgain", "Stage"]
@@ -52,85 +51,40 @@ class Exchange:
     """One run. A run that lost to another transaction is followed by a new exchange.
 
     Args:
-        database: where the transaction comes from.
-        queries: the room's SQL.
-        send: the server's.
-        terms: on what the transaction is begun.
+        rules: what holds for all requests.
+        call: the request.
         transaction: begun already, for a request with a claim.
-        claim: the request's key.
-        seal: encrypts the reply that is kept.
-        max_reply_bytes: the largest body that is kept.
-        broken: what went wrong while the request's body was read, if anything did.
-        settled: called once the transaction has ended.
-        batched: the claim is left to the batch that the handler joins.
-        keep_seconds: how long a key is answered with its first reply.
-        wait_seconds: longest wait for the first request with the same key.
-        repeated: whether the request has been run before.
     """
 
     __slots__ = (
-        "_broken",
+        "_call",
         "_callbacks",
-        "_claim",
-        "_database",
         "_lock",
-        "_max_reply",
         "_pieces",
-        "_queries",
-        "_seal",
+        "_rules",
         "_send",
-        "_settled",
-        "_terms",
         "answered",
         "batched",
         "body",
         "closed",
         "failure",
-        "keep_seconds",
         "loop",
-        "repeated",
         "stage",
         "start",
         "transaction",
-        "wait_seconds",
         "work",
     )
 
-    def __init__(
-        self,
-        database: Database,
-        queries: Queries,
-        send: Send,
-        *,
-        terms: Terms = ON_USUAL_TERMS,
-        transaction: Transaction | None = None,
-        claim: Claim | None = None,
-        seal: Seal | None = None,
-        max_reply_bytes: int = 0,
-        broken: Callable[[], Exception | None] = lambda: None,
-        settled: Callable[[], None] = lambda: None,
-        batched: bool = False,
-        keep_seconds: int = 86_400,
-        wait_seconds: float = 30,
-        repeated: bool = False,
-    ) -> None:
-        self._database = database
-        self._queries = queries
-        self._send = send
-        self._terms = terms
-        self._claim = claim
-        self._seal = seal
-        self._callbacks: list[Callback] = []
-        self._broken = broken
-        self._settled = settled
-        self._max_reply = max_reply_bytes
+    def __init__(self, rules: Rules, call: Call, transaction: Transaction | None = None) -> None:
+        self._rules = rules
+        self._call = call
+        self._send = call.send
+        self._callbacks: list[Callback] | None = None
         self._lock: asyncio.Lock | None = None
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes] | None = None
         self.loop = asyncio.get_running_loop()
-        self.batched = batched
-        self.keep_seconds = keep_seconds
-        self.wait_seconds = wait_seconds
-        self.repeated = repeated
+        self.batched = call.batched
+        """Whether the claim is left to the batch that the handler joins."""
         self.answered = False
         """Whether the request was answered with what was kept for its key."""
         self.stage = Stage.NEW
@@ -153,12 +107,12 @@ class Exchange:
                             "the reply has left, so no unit can commit with it: call unit() before the reply starts,"
                             " not in a streaming body or a background task"
                         )
-                    if self.batched and self._claim is not None:
+                    if self.batched and self._call.claim is not None:
                         raise UnitError(
                             "the policy of this route is batched, so its Idempotency-Key is claimed by its batch: call"
                             " the batched function before unit(), or take `batched` out of the policy"
                         )
-                    transaction, _ = await self._database.begin(terms=self._terms)
+                    transaction, _ = await self._call.database.begin(terms=self._call.terms)
                     if self._left():  # while this call waited for a connection
                         await transaction.rollback()
                         raise UnitClosed("the reply left before the unit was open: await unit() before replying")
@@ -170,12 +124,22 @@ class Exchange:
     @property
     def database(self) -> Database:
         """Where the transaction comes from."""
-        return self._database
+        return self._call.database
 
     @property
     def claim(self) -> Claim | None:
         """The request's key."""
-        return self._claim
+        return self._call.claim
+
+    @property
+    def rules(self) -> Rules:
+        """What holds for all requests."""
+        return self._rules
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the request has been run before."""
+        return self._call.runs > 0
 
     def check_joins(self, name: str) -> None:
         """See that the request can be done in a batch.
@@ -201,8 +165,8 @@ class Exchange:
 
     async def answer(self, row: Sequence[Any]) -> None:
         """Reply in the app's stead with what was kept for the request's key; what the app says is dropped."""
-        assert self._claim is not None
-        kept = answer(self._claim, row, self._seal)
+        assert self._call.claim is not None
+        kept = answer(self._call.claim, row, self._rules.seal)
         if isinstance(kept, Problem):
             kept = render_problem(kept, instance=request_instance())
         self.answered, self.stage = True, Stage.SPENT
@@ -212,27 +176,33 @@ class Exchange:
         """Whether the reply has started, so that nothing can join the unit any more."""
         return self.closed or self.stage is not Stage.NEW
 
-    async def send(self, message: Message) -> None:
-        """Take a message of the app's reply: pass it on, or hold it until the commit."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """Take a message of the app's reply: pass it on, or hold it until the commit.
+
+        Without a unit it is the server's own awaitable that is returned: nothing is to be waited for here.
+        """
         if self.stage is Stage.PASSING:
-            await self._send(message)
-            if self._callbacks and is_last(message):
-                await self.take_leave()
-        elif self.stage is Stage.NEW:
+            return self._send(message) if self._callbacks is None else self._pass(message)
+        if self.stage is Stage.NEW:
             if message["type"] != "http.response.start":
-                await self._send(message)  # an informational reply (103), which promises nothing
-            elif self.transaction is None:
+                return self._send(message)  # an informational reply (103), which promises nothing
+            if self.transaction is None:
                 self.stage = Stage.PASSING
-                await self._send(message)
-            else:
-                self.stage = Stage.HELD
-                self.start = message
-        elif self.stage is Stage.HELD:
-            await self._continue(message)
+                return self._send(message)
+            self.stage = Stage.HELD
+            self.start = message
+            return _nothing()
+        return self._continue(message) if self.stage is Stage.HELD else _nothing()
+
+    async def _pass(self, message: Message) -> None:
+        """Pass on what follows a commit; after the last of it the app's callbacks are called."""
+        await self._send(message)
+        if is_last(message):
+            await self.take_leave()
 
     async def _continue(self, message: Message) -> None:
         assert self.start is not None
-        if self._claim is not None:
+        if self._call.claim is not None:
             gathered = self._gather(message)
             if gathered is None:
                 return
@@ -253,14 +223,16 @@ class Exchange:
         assert self.start is not None
         if message["type"] != "http.response.body" or not (self._pieces or message.get("more_body", False)):
             return message
-        if not self._pieces and not 0 <= declared_length(self.start) <= self._max_reply:
-            return message
+        if not self._pieces:
+            if not 0 <= declared_length(self.start) <= self._rules.max_reply_bytes:
+                return message
+            self._pieces = []
         self._pieces.append(message.get("body", b""))
         more = message.get("more_body", False)
-        if more and sum(map(len, self._pieces)) <= self._max_reply:
+        if more and sum(map(len, self._pieces)) <= self._rules.max_reply_bytes:
             return None
         body = b"".join(self._pieces)
-        self._pieces.clear()
+        self._pieces = None
         return {**message, "body": body, "more_body": more}
 
     async def release(self, message: Message) -> None:
@@ -269,13 +241,13 @@ class Exchange:
         self.stage = Stage.PASSING
         await self._send(self.start)
         await self._send(message)
-        if self._callbacks and is_last(message):
+        if self._callbacks is not None and is_last(message):
             await self.take_leave()
 
     async def take_leave(self) -> None:
         """Call what the app wants to be called after the commit, if there was one, and was not called yet."""
-        callbacks, self._callbacks = self._callbacks, []
-        if callbacks:
+        callbacks, self._callbacks = self._callbacks, None
+        if callbacks is not None:
             await call_after_commit(callbacks)
 
     async def settle(self, body: bytes | None) -> None:
@@ -287,7 +259,7 @@ class Exchange:
         assert self.start is not None
         assert self.transaction is not None
         assert self.work is not None
-        self.failure = self._broken()
+        self.failure = self._call.body.broken
         if self.failure is not None:
             # The request was not read whole: whatever the app made of it does not count.
             self.stage = Stage.SPENT
@@ -301,7 +273,7 @@ class Exchange:
                 if request is not None:
                     request.settling = True
                 await self.transaction.commit([*self.work.drain(), *self._kept(body)])
-                self._callbacks = self.work.callbacks()
+                self._callbacks = self.work.callbacks() or None
         except Exception as error:
             self.stage = Stage.SPENT
             self.failure = error
@@ -312,18 +284,24 @@ class Exchange:
             self.failure = OutcomeUnknown()
             await self.transaction.abandon()
             raise
-        self._settled()
+        if self._call.settled is not None:
+            self._call.settled()
 
     def _kept(self, body: bytes | None) -> list[Query]:
         """The statement that keeps the reply for a retry, if the request has a key."""
-        if self._claim is None:
+        claim = self._call.claim
+        if claim is None:
             return []
         assert self.start is not None
-        if body is not None and len(body) > self._max_reply:
+        if body is not None and len(body) > self._rules.max_reply_bytes:
             body = None
         body = None if body is None else bytes(body)
-        params = kept_columns(self._claim, self.start["status"], self.start.get("headers", ()), body, self._seal)
-        return [Query(self._queries["keep_reply"], params)]
+        params = kept_columns(claim, self.start["status"], self.start.get("headers", ()), body, self._rules.seal)
+        return [Query(self._rules.queries["keep_reply"], params)]
+
+
+async def _nothing() -> None:
+    """For a message that is kept, or dropped."""
 
 
 def is_last(message: Message) -> bool:

@@ -1,0 +1,56 @@
+"""One request on its way through its runs, and what holds for all requests of a layer."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workhorse.asgi import Scope, Send
+from workhorse.contracts import Database, Terms
+from workhorse.sql import Queries
+from workhorse.units.body import Body
+from workhorse.units.sealing import Seal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workhorse.units.idempotency import Claim
+
+__all__ = ["Call", "Rules"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What holds for all requests of a layer."""
+
+    queries: Queries
+    """The room's SQL."""
+    seal: Seal | None
+    """Encrypts the replies that are kept."""
+    max_reply_bytes: int
+    """The largest body that is kept."""
+    keep_seconds: int
+    """How long a key is answered with its first reply."""
+    wait_seconds: float
+    """Longest wait for the first request with the same key."""
+
+
+class Call:
+    """One request. What few requests have is set where it is found."""
+
+    __slots__ = ("batched", "body", "claim", "database", "runs", "scope", "send", "settled", "terms")
+
+    def __init__(self, scope: Scope, body: Body, send: Send, database: Database, terms: Terms) -> None:
+        self.scope = scope
+        self.body = body
+        self.send = send
+        self.database = database
+        """Where its transactions come from."""
+        self.terms = terms
+        """On what they are begun."""
+        self.claim: Claim | None = None
+        """Its key."""
+        self.batched = False
+        """Whether the handler's batch claims the key."""
+        self.runs = 0
+        """How often it was run before."""
+        self.settled: Callable[[], None] | None = None
+        """Called once its transaction has ended."""
