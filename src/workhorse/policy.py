@@ -7,7 +7,7 @@
 The pattern is a method (or `*`) and a path whose `{name}` segments match any one segment, and a last `{name:path}` any
 number of them, as in the path templates of FastAPI. The table is built once; a request then costs one look-up for a
 path without parameters, and a short walk over the patterns of the same length for one with. Where several match, the
-one with more literal segments wins.
+one that is literal further to the left wins, as in routers that are tries; one that ends in `{name:path}` comes last.
 """
 
 import re
@@ -237,10 +237,10 @@ def _open(policy: Policy) -> bool:
     return policy.method == "*" or "{" in policy.path
 
 
-def _rank(policy: Policy) -> tuple[bool, int, int]:
+def _rank(policy: Policy) -> tuple[bool, int, tuple[bool, ...]]:
     """Small for the policies that are to be tried first."""
     rest = bool(_REST.match(policy.segments[-1]))
-    parameters = sum(segment.startswith("{") for segment in policy.segments)
+    parameters = tuple(segment.startswith("{") for segment in policy.segments)
     return rest, -len(policy.segments) if rest else 0, parameters
 
 

@@ -16,6 +16,7 @@ from workhorse.asgi import Message, Receive, Scope, Send
 from workhorse.context import current_request
 from workhorse.errors import Problem
 from workhorse.guard import Guard, compile_plan
+from workhorse.guard.exchange import ReplyIncomplete
 from workhorse.integrations import adopt
 from workhorse.policy import Policy
 from workhorse.settings import GuardSettings
@@ -318,3 +319,36 @@ def test_what_an_app_does_after_its_reply_is_not_the_clients_time_and_a_file_has
         logged = [json.loads(line) for line in lines.read().splitlines()]
     assert [(line["path"], line["bytes_out"]) for line in logged] == [("/reply", 2), ("/file", 4)]
     assert all(line["duration_ms"] < 400 for line in logged)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "sent"),
+    [([b"0123456789"], b"01234"), ([b"0123", b"456", b"789"], b"01234"), ([b"01234", b"56789"], b"01234")],
+    ids=["at once", "in pieces", "after its end"],
+)
+def test_a_reply_never_goes_beyond_the_length_that_it_declared(chunks: list[bytes], sent: bytes) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"5")]})
+        for number, chunk in enumerate(chunks):
+            await send({"type": "http.response.body", "body": chunk, "more_body": number + 1 < len(chunks)})
+
+    seen = asyncio.run(call(Guard(app, PLAN), "GET", "/"))
+    assert (seen.body, seen.complete) == (sent, True)
+
+
+def test_a_reply_that_ends_before_its_length_ends_the_connection() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"0123"})
+
+    with pytest.raises(ReplyIncomplete, match="has 4 bytes, and its Content-Length says 5"):
+        asyncio.run(call(Guard(app, PLAN), "GET", "/"))
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304), ("GET", 204)])
+def test_a_reply_without_a_body_may_tell_the_length_of_another(method: str, status: int) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    assert asyncio.run(call(Guard(app, PLAN), method, "/")).status == status

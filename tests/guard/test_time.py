@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -477,3 +477,49 @@ def test_a_body_that_breaks_off_is_told_as_such(silent: bool) -> None:  # noqa: 
     assert sent[0]["status"] == 400
     assert b"body-incomplete" in sent[1]["body"]
     assert b'workhorse_refusals_total{control="body.broken_off"} 1' in metrics.render()
+
+
+def test_an_app_that_looks_whether_its_client_is_there_keeps_its_deadline_and_its_place() -> None:
+    most = 0
+    at_work = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal most, at_work
+        at_work += 1
+        most = max(most, at_work)
+        try:
+            for _ in range(40):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.001):
+                        await receive()
+                await asyncio.sleep(0.05)
+        finally:
+            at_work -= 1
+        await reply(send)
+
+    async def never() -> Message:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def ask(guard: Guard) -> int:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await guard(http_scope("POST", "/", [("content-length", "1")]), never, send)
+        return int(sent[0]["status"])
+
+    async def main() -> list[int]:
+        guard = guarded(app, deadline_seconds=0.5, min_concurrent_requests=4, max_concurrent_requests=4)
+        first = asyncio.create_task(ask(guard))
+        await asyncio.sleep(0.1)
+        rest = await asyncio.gather(*(ask(guard) for _ in range(10)))
+        answers = [await first, *rest]
+        assert guard._limiter.in_flight == 0
+        return answers
+
+    statuses = asyncio.run(main())
+    assert statuses[0] == 504
+    assert statuses.count(503) >= 6
+    assert most <= 4

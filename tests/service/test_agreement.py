@@ -1,6 +1,8 @@
 """The policy of a request is that of the route which serves it, whatever the router does with the path."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
@@ -8,15 +10,19 @@ from fastapi import FastAPI, WebSocket
 from litestar import Litestar, get, post
 from litestar.params import PathParameter
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Host, Route, Router
+from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 
 from tests.asgi_client import StartFailed, call, running
-from workhorse import Policy, Rate, Service
+from workhorse import Guard, Policy, Rate, Service
+from workhorse.errors import SettingsError
 from workhorse.identity import ApiKeys
+from workhorse.integrations import routed_by
 from workhorse.principal import Kind, Principal
-from workhorse.settings import Settings, load_settings
+from workhorse.settings import GuardSettings, Settings, load_settings
 
 
 def plain(settings: Settings) -> Settings:
@@ -89,14 +95,24 @@ def test_a_prefix_that_the_app_takes_off_is_no_way_around_a_policy(settings: Set
             "GET /users/export has no policy of its own",
         ),
         (
-            ["/admin/{page}", "/{tenant}/public"],
+            ["/{tenant}/public", "/admin/{page}"],
             [Policy("GET /{tenant}/public", public=True), Policy("GET /admin/{page}", scope="admin")],
-            "GET /admin/public is served by /admin/{page}",
+            "GET /admin/public is served by /{tenant}/public",
         ),
         (
             ["/files/{path:path}/acl", "/files/{folder}/{name}"],
             [Policy("GET /files/{rest:path}", scope="acl"), Policy("GET /files/{folder}/{name}", public=True)],
             "is served by /files/{path:path}/acl",
+        ),
+        (
+            ["/files/{path:path}/acl", "/files/{a}/{b}/{c}/{d}/{e}"],
+            [Policy("GET /files/{rest:path}", scope="acl"), Policy("GET /files/{a}/{b}/{c}/{d}/{e}", public=True)],
+            "is served by /files/{path:path}/acl",
+        ),
+        (
+            ["/reports/{id}.pdf", "/reports/{name}"],
+            [Policy("GET /reports/{name}", public=True)],
+            "a policy cannot speak of a part of a segment",
         ),
     ],
 )
@@ -172,3 +188,102 @@ def test_one_path_on_two_hosts_cannot_have_two_policies_and_so_is_refused(settin
     )
     with pytest.raises(StartFailed, match=r"GET /users is there for admin.localhost and for all hosts"):
         statuses(app, settings, [Policy("GET /users", public=True)])
+
+
+def test_a_prefix_with_a_slash_at_its_end_is_refused() -> None:
+    app = FastAPI(openapi_url=None)
+    app.root_path = "/api/"
+    with pytest.raises(SettingsError, match="with a slash in front and none at the end"):
+        Service(app)
+
+
+def test_a_mounted_app_with_a_prefix_of_its_own_is_refused() -> None:
+    app, inner = FastAPI(openapi_url=None), FastAPI(openapi_url=None)
+    inner.root_path = "/sub/v1"
+    app.mount("/sub", inner)
+    with pytest.raises(SettingsError, match="mounted at '/sub' has a root_path of its own"):
+        Service(app)
+
+
+def test_the_app_within_middleware_is_looked_at_as_well(settings: Settings) -> None:
+    app = starlette("/users/export", "/users/{name}")
+    with pytest.raises(StartFailed, match="GET /users/export has no policy of its own"):
+        statuses(CORSMiddleware(app), settings, [Policy("GET /users/{name}", public=True)])
+
+
+def test_routes_that_an_app_adds_at_its_start_are_looked_at_as_well(settings: Settings) -> None:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        app.router.routes.insert(0, Route("/users/export", say))
+        yield
+
+    app = Starlette(routes=[Route("/users/{name}", say)], lifespan=lifespan)
+    with pytest.raises(StartFailed, match="GET /users/export has no policy of its own"):
+        statuses(app, settings, [Policy("GET /users/{name}", public=True)])
+
+
+def test_slashes_within_a_path_are_no_way_around_a_policy_of_litestar(settings: Settings) -> None:
+    @get("/accounts/secret")
+    async def secret() -> str:
+        return "secret"
+
+    @get("/accounts/{rest:path}")
+    async def rest(rest: Annotated[str, PathParameter()]) -> str:
+        return str(rest)
+
+    policies = [Policy("GET /accounts/secret", scope="all"), Policy("GET /accounts/{rest:path}", public=True)]
+    asked = ["GET /accounts/secret", "GET /accounts//secret", "GET /accounts///secret/", "GET /accounts/1"]
+    assert statuses(Litestar([secret, rest], openapi_config=None), settings, policies, *asked) == [401, 401, 401, 200]
+
+
+def test_the_table_prefers_what_a_trie_prefers(settings: Settings) -> None:
+    @get("/admin/{page:str}")
+    async def admin(page: Annotated[str, PathParameter()]) -> str:
+        return f"admin's {page}"
+
+    @get("/{tenant:str}/public")
+    async def public(tenant: Annotated[str, PathParameter()]) -> str:
+        return tenant
+
+    policies = [Policy("GET /{tenant}/public", public=True), Policy("GET /admin/{page}", scope="admin")]
+    asked = ["GET /admin/public", "GET /acme/public"]
+    assert statuses(Litestar([admin, public], openapi_config=None), settings, policies, *asked) == [401, 200]
+
+
+class Everything(HTTPEndpoint):
+    async def get(self, request: Request) -> PlainTextResponse:
+        return PlainTextResponse("everything")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        Mount("/{tenant}/public", PlainTextResponse("an app that takes all below")),
+        Route("/{tenant}/public", Everything),
+        WebSocketRoute("/{tenant}/public", say),
+    ],
+    ids=["a mount", "a class", "a socket"],
+)
+def test_routes_of_all_methods_are_held_against_those_of_one(first: Any, settings: Settings) -> None:
+    app = Starlette(routes=[first, Route("/admin/{page}", say)])
+    path = "/{tenant}/public/{rest:path}" if isinstance(first, Mount) else "/{tenant}/public"
+    page = "/admin/{a}/{b}" if isinstance(first, Mount) else "/admin/{page}"
+    if isinstance(first, Mount):
+        app.router.routes[1] = Route(page, say)
+    policies = [Policy(f"* {path}", scope="tenant"), Policy(f"GET {page}", public=True)]
+    with pytest.raises(StartFailed, match=r"is served by /\{tenant\}/public"):
+        statuses(app, settings, policies)
+
+
+def test_a_guard_alone_is_told_how_the_router_reads_a_path() -> None:
+    @post("/pay")
+    async def pay() -> str:
+        return "paid"
+
+    app: Any = Litestar([pay], openapi_config=None)
+    guard = Guard(app, settings=GuardSettings(), policies=[Policy("POST /pay", rate="1/hour")], routed=routed_by(app))
+
+    async def main() -> list[int]:
+        return [(await call(guard, "POST", path)).status for path in ("/pay", "/pay/", "//pay", "/pay//")]
+
+    assert asyncio.run(main()) == [201, 429, 429, 429]

@@ -181,3 +181,12 @@ def test_a_service_whose_database_is_away_is_live_and_not_ready(tmp_path: Any, s
     assert live.status == 200
     assert (ready.status, ready.json()["database"]) == (503, False)
     assert again == 200, "it was not ready again after the server came back"
+
+
+def test_an_escaped_way_to_the_endpoints_is_the_guards_to_refuse(settings: Settings) -> None:
+    async def main() -> int:
+        service = Service(app, settings=settings)
+        async with running(service):
+            return (await call(service, "GET", "/-/metrics", raw_path=b"/%2d/metrics")).status
+
+    assert asyncio.run(main()) == 400

@@ -100,8 +100,7 @@ class Body:
         pace: how fast they must come.
         inspectors: what looks into them, in this order.
         budget: what all bodies of the process may hold together.
-        limiter: where it takes a place among the requests under way, once all has come: a client that sends slowly
-            must not hold one.
+        limiter: where it takes a place among the requests under way again, once all has come.
     """
 
     __slots__ = (
@@ -152,11 +151,16 @@ class Body:
         exchange = self._exchange
         if exchange.complete:
             return await self._receive()
-        exchange.step_aside()
         self._paused_at = began = monotonic()
-        message = await self._receive()
-        self._waited += monotonic() - began
-        self._paused_at = 0.0
+        try:
+            message = await self._receive()
+        except BaseException:
+            # Given up by the app, as when it looks whether its client is still there: it works on.
+            exchange.come_back(self._limiter)
+            raise
+        finally:
+            self._waited += monotonic() - began
+            self._paused_at = 0.0
         if message["type"] != "http.request":
             if not exchange.started:
                 exchange.refusal = Refusal("body.broken_off", BodyIncomplete())
@@ -178,10 +182,15 @@ class Body:
             self._refuse(BUDGET)
         self._held += len(body)
         if last:
-            exchange.body_came(self._waited)
-            if not exchange.started and not exchange.enter(self._limiter):
-                self._refuse(SHED)
+            self._complete()
         return message
+
+    def _complete(self) -> None:
+        """All has come: from here on it is a request among those under way."""
+        exchange = self._exchange
+        exchange.body_came(self._waited)
+        if not exchange.started and not exchange.enter(self._limiter):
+            self._refuse(SHED)
 
     @property
     def waiting(self) -> bool:
@@ -194,9 +203,13 @@ class Body:
         return self._waited
 
     def pause(self, now: float) -> Refusal | None:
-        """Refuse a body that comes too slowly; asked from outside while the app waits for it."""
+        """Refuse a body that comes too slowly; asked from outside while the app waits for it.
+
+        Meanwhile the request gives its place to others: a client that sends slowly must not hold one.
+        """
         if not self._paused_at:
             return None
+        self._exchange.step_aside()
         pause = now - self._paused_at
         waited = self._waited + pause - self._marked_seconds
         received = self._received - self._marked_bytes

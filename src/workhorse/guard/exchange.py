@@ -9,7 +9,7 @@ ended by cancelling its task, and answered where the cancellation arrives.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -23,14 +23,16 @@ from workhorse.guard.headers import reply_headers
 from workhorse.guard.plan import Plan
 from workhorse.guard.problems import ClientGone, DeadlineExceeded
 from workhorse.guard.routes import Route
-from workhorse.guard.shedding import Limiter
+from workhorse.guard.shedding import SHED, Limiter
 from workhorse.guard.verdict import Refusal
 from workhorse.guard.watch import Watch
 from workhorse.telemetry.trace import accept_request_id, new_trace_id, trace_id_of
 
-__all__ = ["Exchange", "Paced", "Refused"]
+__all__ = ["Exchange", "Paced", "Refused", "ReplyIncomplete"]
 
 CLIENT_ERROR: Final = 400
+# Their Content-Length, if they have one, is that of another reply (RFC 9110, section 8.6).
+BODILESS: Final = frozenset({204, 205, 304})
 
 
 class Refused(Exception):  # not a WorkhorseError: it never leaves the guard
@@ -59,13 +61,22 @@ class Paced(Protocol):
         ...
 
 
+class ReplyIncomplete(Exception):  # not a WorkhorseError: only the server sees it
+    """The reply ended before the length that it declared, so that the connection must be closed (RFC 9112, 6.3)."""
+
+    def __init__(self, sent: int, declared: int) -> None:
+        super().__init__(f"the app's reply has {sent} bytes, and its Content-Length says {declared}")
+
+
 class Exchange(RequestContext):
     """One request and its reply."""
 
     __slots__ = (
         "_body",
+        "_declared",
         "_entered_at",
         "_expired",
+        "_is_head",
         "_limiter",
         "_plan",
         "_send",
@@ -79,6 +90,7 @@ class Exchange(RequestContext):
         "error",
         "extra",
         "finished",
+        "overlong",
         "overridden",
         "private",
         "refusal",
@@ -108,6 +120,11 @@ class Exchange(RequestContext):
         """When the last of the reply was handed to the server; 0: it has not been."""
         self.status = 0
         self.bytes_out = 0
+        self._declared = -1
+        """Bytes of the reply's body by its Content-Length; -1: it declares none, or has no body."""
+        self._is_head = facts.method == "HEAD"
+        self.overlong = False
+        """Whether the app sent more than it declared, which was cut off."""
         self.error: BaseException | None = None
         """What the app raised, if nobody expected it."""
         self.body_type: MediaType | None = None
@@ -133,7 +150,11 @@ class Exchange(RequestContext):
         kind = message["type"]
         if kind == "http.response.body":
             self.bytes_out += len(message.get("body", b""))
+            if self.bytes_out > self._declared >= 0:
+                message = self._cut(message)
             if not message.get("more_body", False):
+                if self.bytes_out < self._declared:
+                    raise ReplyIncomplete(self.bytes_out, self._declared)
                 self.finished = True
                 self.ended_at = monotonic()
             return self._send(message)
@@ -159,6 +180,8 @@ class Exchange(RequestContext):
             if cookies:
                 headers += [(b"set-cookie", value) for value in cookies]
             headers.append((b"x-request-id", self.request_id))
+            if status >= 200 and status not in BODILESS and not self._is_head:
+                self._declared = declared_length(own)
             # Only now: a reply whose headers cannot be made has not begun, and the client gets ours.
             self._start(status)
             if own is not None and len(message) == 3:  # nothing else is in it; to copy it would cost more
@@ -188,8 +211,8 @@ class Exchange(RequestContext):
             self._unwatch()
 
     def enter(self, limiter: Limiter) -> bool:
-        """Take a place among the requests under way. False: there is none."""
-        if not limiter.try_enter(self.route.priority):
+        """Take a place among the requests under way, or count its time anew. False: there is none."""
+        if self._limiter is None and not limiter.try_enter(self.route.priority):
             return False
         self._limiter = limiter
         self._entered_at = monotonic()
@@ -200,6 +223,13 @@ class Exchange(RequestContext):
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
             limiter.leave_unmeasured()
+
+    def come_back(self, limiter: Limiter) -> None:
+        """The client is waited for no more: take a place again, or end the request if there is none."""
+        if self._limiter is not None or self._expired or self.started or self._task is None:
+            return
+        if not self.enter(limiter):
+            self.expire(SHED)
 
     def leave(self) -> None:
         """Give the place to others: the reply begins, or the request ends."""
@@ -279,6 +309,18 @@ class Exchange(RequestContext):
         if self._limiter is not None:
             self.leave()
 
+    def _cut(self, message: Message) -> Message:
+        """What is left to be said of a reply that says more than it has declared.
+
+        Threat: the rest would be the reply to the next request on the connection, which may be another user's, where a
+            server sends it (CWE-444).
+        """
+        body: bytes = message["body"]
+        over = self.bytes_out - self._declared
+        self.bytes_out = self._declared
+        self.overlong = True
+        return {**message, "body": body[: len(body) - over]}
+
     def _send_file(self, path: str) -> None:
         """Note that the rest of the reply is a file, which the server reads by itself (ASGI extension Path Send)."""
         self.finished = True
@@ -291,3 +333,11 @@ class Exchange(RequestContext):
         if watch is not None:
             self._watch = None
             watch.discard(self)
+
+
+def declared_length(own: Iterable[tuple[bytes, bytes]] | None) -> int:
+    """The Content-Length that the app gave its reply; -1: none, or none that is a number."""
+    for name, value in own or ():
+        if name == b"content-length" or name.lower() == b"content-length":
+            return int(value) if value.isdigit() else -1
+    return -1

@@ -7,7 +7,7 @@ last of these, so that a refused request never holds one.
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, send_reply
@@ -57,6 +57,8 @@ class Guard:
         log: where access lines and errors go; nowhere by default.
         access_lines: write a line per request.
         metrics: where requests are counted; nowhere by default.
+        routed: gives a scope the path that the app's router goes by, where it makes another of the one that came (see
+            `integrations.routed_by`).
 
     Raises:
         SettingsError: a setting or a policy is malformed, a policy asks for a scope and there is no identity, or there
@@ -76,8 +78,10 @@ class Guard:
         log: Log | None = None,
         access_lines: bool = True,
         metrics: Registry | None = None,
+        routed: Callable[[Scope], Scope] | None = None,
     ) -> None:
         self._app = app
+        self._routed = routed
         policies = tuple(policies)
         if plan is None:
             plan = _default_plan(settings, policies, production=production)
@@ -105,6 +109,8 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope. Whatever is neither HTTP nor WebSocket passes untouched."""
+        if self._routed is not None and scope["type"] != "lifespan":
+            scope = self._routed(scope)
         if scope["type"] != "http":
             await self._serve_other(scope, receive, send)
             return

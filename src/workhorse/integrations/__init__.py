@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from workhorse.asgi import Scope
+from workhorse.errors import SettingsError
 from workhorse.integrations.routes import AppRoute, fits, sorted_routes
 from workhorse.policy import Policy
 
@@ -13,8 +14,21 @@ if TYPE_CHECKING:
     # Whoever gives facts has loaded it; the front door stays light.
     from workhorse.integrations.openapi import Facts
 
-__all__ = ["AppRoute", "adopt", "describe", "is_routed", "list_routes", "prefix_of", "rerouter", "routes_in_order"]
+__all__ = [
+    "AppRoute",
+    "adopt",
+    "describe",
+    "innermost",
+    "is_known",
+    "is_routed",
+    "list_routes",
+    "prefix_of",
+    "routed_by",
+    "routes_in_order",
+]
 
+# Middleware around an app is looked through so far.
+MAX_DEPTH: Final = 20
 # The framework's module, and ours that adopts its apps; the more special one first.
 _ADOPTERS: Final = (
     ("fastapi", "workhorse.integrations.fastapi"),
@@ -57,22 +71,63 @@ def describe(app: object, facts: "Facts") -> bool:
     return any(found)
 
 
+def innermost(app: object) -> object:
+    """The app of a framework that we know, inside of middleware that holds the next one as `app`; else `app` itself."""
+    inner = app
+    for _ in range(MAX_DEPTH):
+        if inner is None:
+            break
+        if is_known(inner):
+            return inner
+        inner = getattr(inner, "app", None)
+    return app
+
+
+def is_known(app: object) -> bool:
+    """Whether the app is of a framework whose routes can be listed."""
+    return any(framework in sys.modules and import_module(module).is_ours(app) for framework, module in _LISTERS)
+
+
 def prefix_of(app: object) -> str:
-    """The prefix that the app itself takes off each path, wherever the server says that it is mounted; or nothing."""
+    """The prefix that the app itself takes off each path, wherever the server says that it is mounted; or nothing.
+
+    Raises:
+        SettingsError: the prefix is none that a router could take off, or that of an app which is mounted in another.
+    """
     prefix = ""
     if "fastapi" in sys.modules:
-        prefix = import_module("workhorse.integrations.fastapi").prefix_of(app)
+        fastapi = import_module("workhorse.integrations.fastapi")
+        prefix = fastapi.prefix_of(app)
+        for path, inner in import_module("workhorse.integrations.starlette").mounted_apps(app):
+            if fastapi.prefix_of(inner):
+                raise SettingsError(
+                    f"the app that is mounted at {path!r} has a root_path of its own, by which it would find other"
+                    " routes than the policies are asked for; take it out: its mount tells it where it is"
+                )
     if not prefix and "django.core.handlers.base" in sys.modules:
         prefix = import_module("workhorse.integrations.django").prefix_of(app)
-    return prefix.rstrip("/")
+    if prefix and (prefix.endswith("/") or not prefix.startswith("/")):
+        raise SettingsError(
+            f"the app takes the prefix {prefix!r} off its paths; write it with a slash in front and none at the end"
+        )
+    return prefix
 
 
-def rerouter(app: object) -> Callable[[Scope], Scope] | None:
-    """What gives a request the path that the app's router goes by; None: the router goes by the path as it came."""
-    if "litestar" not in sys.modules:
-        return None
-    found: Callable[[Scope], Scope] | None = import_module("workhorse.integrations.litestar").rerouter(app)
-    return found
+def routed_by(app: object) -> Callable[[Scope], Scope] | None:
+    """What gives a request's scope the path that the router of `app` goes by; None: it goes by the path as it came.
+
+    For a `Guard` around an app, so that the guard sees what the router will see: `Guard(app, routed=routed_by(app))`.
+    A `Service` does it by itself.
+
+    Raises:
+        SettingsError: see `prefix_of`.
+    """
+    if "litestar" in sys.modules:
+        found: Callable[[Scope], Scope] | None = import_module("workhorse.integrations.litestar").rerouter(app)
+        if found is not None:
+            return found
+    prefix = prefix_of(app)
+    return (lambda scope: {**scope, "root_path": prefix}) if prefix else None
 
 
 def routes_in_order(app: object) -> tuple[list[AppRoute], bool] | None:

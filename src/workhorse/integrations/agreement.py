@@ -1,27 +1,45 @@
 """Whether the policy that is found for a request is the one of the route that serves it.
 
 A control that is chosen by another rule than the route is a control that can be walked around. The table of policies
-prefers literal segments; most routers take the first route that fits. So the two are compared at the start, over the
-routes in the order of the app, and whatever they could see differently is refused with the mend.
+prefers literal segments from the left, as the routers do that are tries; most take the first route that fits. So at the
+start each route is held against each policy: where a path fits both, either the table must give the route's own policy,
+or another route must be the one that serves it. Whatever could be seen in two ways is refused with the mend.
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations, product
-from typing import Final
+from typing import Final, NamedTuple
 
-from workhorse.integrations.routes import SAMPLE, AppRoute, policies_of, sample_of
+from workhorse.integrations.routes import SAMPLE, AppRoute, sample_of
 from workhorse.policy import Policy, PolicyTable
 
 __all__ = ["disagreements"]
 
-# A `{name:path}` that is not the last segment may be any number of them: so many are tried.
-EXPANSIONS: Final = (1, 2, 3)
-MAX_PATH_PARAMETERS: Final = 3
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# A `{name:path}` that is not the last segment may be any number of them: so many are tried at most, as far as another
+# template is long enough to meet it.
+MAX_EXPANSION: Final = 24
+MAX_PATH_PARAMETERS: Final = 2
 _PARAMETER: Final = re.compile(r"\{[^{}]*\}")
 _REST: Final = re.compile(r"\{[^{}]*:path\}")
+# What any segment fits: no convertor, or Starlette's and Django's for text.
+_ANYTHING: Final = re.compile(r"\{[^{}:]*(?::(?:str|path))?\}")
 
 Segments = tuple[str, ...]
+
+
+class Served(NamedTuple):
+    """One method of a route, and the policy that its requests should find."""
+
+    place: int
+    """Of the route in the app's order."""
+    route: AppRoute
+    method: str
+    asked: str
+    """The method that policies are asked for: the handshake of a WebSocket is a GET."""
+    policy: Policy
 
 
 def disagreements(routes: Sequence[AppRoute], table: PolicyTable, *, first_wins: bool) -> Iterator[str]:
@@ -30,33 +48,94 @@ def disagreements(routes: Sequence[AppRoute], table: PolicyTable, *, first_wins:
     Args:
         routes: those of the app, in its own order.
         table: the policies.
-        first_wins: whether the app's router takes the first route that fits.
+        first_wins: whether the app's router takes the first route that fits; else the one that is literal earlier.
     """
-    chosen = {id(route): policies_of(route, table) for route in routes}
-    for route in routes:
-        for method, policy in chosen[id(route)]:
-            if not speaks_of(policy, route):
-                yield (
-                    f"{method} {route.path} has no policy of its own, and would be served under {policy.pattern!r},"
-                    f" which is written for another path: add Policy({f'{method} {route.path}'!r}, ...)"
-                )
+    served = [one for place, route in enumerate(routes) for one in _served(place, route, table)]
+    told: set[tuple[str, str]] = set()
+    for one in served:
+        fault = _without_its_own(one)
+        if fault and (key := (one.route.path, one.policy.pattern)) not in told:
+            told.add(key)
+            yield fault
     yield from _told_apart_by_host(routes)
-    if not first_wins:
-        return
-    for earlier, later in combinations(routes, 2):
-        for method, policy in chosen[id(earlier)]:
-            found = chosen[id(later)]
-            if all(other is policy for one, other in found if one == method) or not any(m == method for m, _ in found):
+    longest = max((route.path.count("/") for route in routes), default=0)
+    longest = max(longest, *(policy.path.count("/") for policy in table), 0)
+    for one in served:
+        for other in table:
+            if other is one.policy or not _answers(other, one.asked):
                 continue
-            for path in meeting_paths(earlier.path, later.path):
-                other = table.find("GET" if method == "WEBSOCKET" else method, path)
-                if other is not None and other is not policy:
-                    yield (
-                        f"{method} {path.replace(SAMPLE, 'x')} is served by {earlier.path}, which stands first in the"
-                        f" app, and would be let in by {other.pattern!r}: put the route {later.path} first, or make"
-                        " the paths such that no request fits both"
-                    )
-                    break
+            path = _stolen(one, other, table, served, longest=longest, first_wins=first_wins)
+            if path is not None and (key := (one.route.path, other.pattern)) not in told:
+                told.add(key)
+                yield (
+                    f"{one.method} {path.replace(SAMPLE, 'x')} is served by {one.route.path}, and would be let in by"
+                    f" {other.pattern!r}: put the route that this policy is for before {one.route.path} in the app, or"
+                    " make the paths such that no request fits both"
+                )
+
+
+def _served(place: int, route: AppRoute, table: PolicyTable) -> Iterator[Served]:
+    """The methods of a route that have a policy; all others are refused to everybody."""
+    words = METHODS if route.method == "*" else ("GET", "HEAD") if route.method == "GET" else (route.method,)
+    for word in words:
+        asked = "GET" if word == "WEBSOCKET" else word
+        policy = table.find(asked, sample_of(route.path))
+        if policy is not None:
+            yield Served(place, route, word, asked, policy)
+
+
+def _answers(policy: Policy, method: str) -> bool:
+    return policy.method in {"*", method} or (method == "HEAD" and policy.method == "GET")
+
+
+def _stolen(
+    one: Served, other: Policy, table: PolicyTable, served: Sequence[Served], *, longest: int, first_wins: bool
+) -> str | None:
+    """A path that the route serves and another's policy lets in; None if there is none."""
+    if not may_meet(one.route.path, other.path):
+        return None
+    for path in meeting_paths(one.route.path, other.path, longest):
+        found = table.find(one.asked, path)
+        if found is None or found is one.policy:
+            continue
+        segments = tuple(path.split("/")[1:])
+        if not any(
+            rival.policy is found
+            and rival.method == one.method
+            and _comes_before(rival, one, segments, first_wins=first_wins)
+            and takes(rival.route.path, segments, longest)
+            for rival in served
+        ):
+            return path
+    return None
+
+
+def _comes_before(rival: Served, one: Served, path: Segments, *, first_wins: bool) -> bool:
+    """Whether the router takes `rival` where both fit `path`."""
+    if first_wins:
+        return rival.place < one.place
+    theirs, ours = rival.route.path.split("/")[1:], one.route.path.split("/")[1:]
+    for place in range(len(path)):
+        ranks = [0 if place < len(side) and "{" not in side[place] else 1 for side in (theirs, ours)]
+        if ranks[0] != ranks[1]:
+            return ranks[0] < ranks[1]
+    return bool(_REST.fullmatch(ours[-1])) and not _REST.fullmatch(theirs[-1])
+
+
+def _without_its_own(one: Served) -> str:
+    """The fault of a route that is served under a policy which speaks of another; empty if there is none."""
+    if speaks_of(one.policy, one.route):
+        return ""
+    mend = f"add Policy({f'{one.method} {one.route.path}'!r}, ...)"
+    if any("{" in segment and not _PARAMETER.fullmatch(segment) for segment in one.route.path.split("/")):
+        mend = (
+            "a policy cannot speak of a part of a segment, so make the parameter a whole one, or write a policy for"
+            " all below the path, which ends in {rest:path}"
+        )
+    return (
+        f"{one.method} {one.route.path} has no policy of its own, and would be served under {one.policy.pattern!r},"
+        f" which is written for another path: {mend}"
+    )
 
 
 def _told_apart_by_host(routes: Sequence[AppRoute]) -> Iterator[str]:
@@ -80,31 +159,63 @@ def speaks_of(policy: Policy, route: AppRoute) -> bool:
 
 
 def shape(segment: str) -> str:
-    """The segment, with whatever has a parameter in it as one."""
-    if _REST.fullmatch(segment):
-        return "{rest}"
-    return "{}" if "{" in segment else segment
+    """The segment, its parameters without their names."""
+    return "{rest}" if _REST.fullmatch(segment) else _PARAMETER.sub("{}", segment)
 
 
-def meeting_paths(one: str, other: str) -> Iterator[str]:
+def may_meet(one: str, other: str) -> bool:
+    """Whether a path could fit both, by a first look: two literals at one place that differ say no."""
+    for left, right in zip(one.split("/")[1:], other.split("/")[1:], strict=False):
+        if ":path}" in left or ":path}" in right:
+            return True
+        if left != right and "{" not in left and "{" not in right:
+            return False
+    return True
+
+
+def takes(template: str, path: Segments, longest: int) -> bool:
+    """Whether the template takes every path like this one, in which `SAMPLE` is any segment."""
+    return any(_takes(segments, path) for segments in variants(template, longest))
+
+
+def _takes(segments: Segments, path: Segments) -> bool:
+    if segments and _REST.search(segments[-1]):
+        segments = fill(segments, len(path))
+    return len(segments) == len(path) and all(map(_takes_segment, segments, path))
+
+
+def _takes_segment(segment: str, given: str) -> bool:
+    if "{" not in segment:
+        return segment == given
+    if _PARAMETER.fullmatch(segment):
+        # A convertor for numbers, say, leaves the rest to other routes.
+        return bool(_ANYTHING.fullmatch(segment))
+    return given != SAMPLE and meet_segment(segment, given) is not None
+
+
+def meeting_paths(one: str, other: str, longest: int) -> Iterator[str]:
     """Paths that fit both templates, with `SAMPLE` where anything may stand."""
     seen: set[str] = set()
-    for left, right in product(variants(one), variants(other)):
+    for left, right in product(variants(one, longest), variants(other, longest)):
         met = meet(left, right)
         if met is not None and met not in seen:
             seen.add(met)
             yield met
 
 
-def variants(template: str) -> Iterator[Segments]:
-    """The template's segments, those of many in the middle as one, two and three parameters."""
+@lru_cache(maxsize=4096)
+def variants(template: str, longest: int) -> tuple[Segments, ...]:
+    """The template's segments, those of many in the middle as one parameter and more, up to the longest template."""
     segments = template.split("/")[1:]
-    many = [number for number, segment in enumerate(segments[:-1]) if _REST.search(segment)]
-    for lengths in product(EXPANSIONS, repeat=min(len(many), MAX_PATH_PARAMETERS)):
+    many = [number for number, segment in enumerate(segments[:-1]) if _REST.search(segment)][:MAX_PATH_PARAMETERS]
+    most = max(1, min(longest - len(segments) + 2, MAX_EXPANSION))
+    found: list[Segments] = []
+    for lengths in product(range(1, most + 1), repeat=len(many)):
         expanded = list(segments)
-        for number, length in reversed(list(zip(many, lengths, strict=False))):
+        for number, length in reversed(list(zip(many, lengths, strict=True))):
             expanded[number : number + 1] = ["{}"] * length
-        yield tuple(expanded)
+        found.append(tuple(expanded))
+    return tuple(found)
 
 
 def meet(left: Segments, right: Segments) -> str | None:

@@ -15,13 +15,18 @@ from django.urls.resolvers import LocalePrefixPattern, RoutePattern
 
 from workhorse.integrations.routes import AppRoute, source_of
 
-__all__ = ["list_routes", "prefix_of", "template_of"]
+__all__ = ["is_ours", "list_routes", "prefix_of", "template_of"]
 
 _PARAMETER: Final = re.compile(r"<(?:(?P<converter>[^<>:\s]+):)?(?P<name>[^<>\s]+)>")
 # Django has no types.
 DJANGO_URLS: Final[Any] = urls
 DJANGO_SETTINGS: Final[Any] = settings
 METHODS: Final = ("get", "post", "put", "patch", "delete")
+
+
+def is_ours(app: object) -> bool:
+    """Whether this is a Django project's app."""
+    return isinstance(app, BaseHandler)
 
 
 def list_routes(app: object) -> list[AppRoute] | None:
@@ -51,6 +56,9 @@ def _walk(patterns: Iterable[Any], prefix: str) -> Iterator[AppRoute]:
             path = prefix + template_of(str(pattern))
         elif isinstance(pattern, LocalePrefixPattern):
             path = prefix + "{language}/"
+            if not pattern.prefix_default_language:
+                # The default language has none, so the same views are there without it, too.
+                yield from _walk(getattr(entry, "url_patterns", ()), prefix)
         else:
             literal = prefix + "{rest:path}"
             yield from _of_view(literal, getattr(entry, "callback", None), str(entry.name or pattern))

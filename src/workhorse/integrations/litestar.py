@@ -1,6 +1,8 @@
 """Litestar apps: their routes, for the policies to cover, and how their router reads a path."""
 
+import re
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from litestar import Litestar
 from litestar.routes import ASGIRoute, HTTPRoute
@@ -8,7 +10,10 @@ from litestar.routes import ASGIRoute, HTTPRoute
 from workhorse.asgi import Scope
 from workhorse.integrations.routes import AppRoute, source_of
 
-__all__ = ["list_routes", "rerouter"]
+__all__ = ["is_ours", "list_routes", "rerouter"]
+
+_SLASHES: Final = re.compile("/+")
+_RAW_SLASHES: Final = re.compile(b"/+")
 
 
 def rerouter(app: object) -> Callable[[Scope], Scope] | None:
@@ -19,17 +24,24 @@ def rerouter(app: object) -> Callable[[Scope], Scope] | None:
 def as_routed(scope: Scope) -> Scope:
     """The scope with the path that Litestar's router serves it by, so that the policy of that path is found.
 
-    The router takes slashes at the end off. Where the server says that the app is mounted at a prefix, it goes by what
-    follows the prefix's first place in the path, wherever that is.
+    The router takes several slashes for one, and those at the end off. Where the server says that the app is mounted at
+    a prefix, it goes by what follows the prefix's first place in the path, wherever that is.
     """
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or path.encode()
-    routed, raw_routed = path.rstrip("/") or "/", raw.rstrip(b"/") or b"/"
     prefix: str = scope.get("root_path") or ""
-    if prefix and prefix in routed:
-        routed = f"{prefix}/{routed.split(prefix, 1)[1].strip('/')}".rstrip("/")
-        raw_routed = prefix.encode() + (b"/" + raw_routed.split(prefix.encode(), 1)[-1].strip(b"/")).rstrip(b"/")
+    routed, raw_routed = path, raw
+    if prefix and prefix in path:
+        routed = f"{prefix}/{path.split(prefix, 1)[1]}"
+        raw_routed = prefix.encode() + b"/" + raw.split(prefix.encode(), 1)[-1]
+    routed = _SLASHES.sub("/", routed).rstrip("/") or "/"
+    raw_routed = _RAW_SLASHES.sub(b"/", raw_routed).rstrip(b"/") or b"/"
     return scope if routed == path else {**scope, "path": routed, "raw_path": raw_routed}
+
+
+def is_ours(app: object) -> bool:
+    """Whether this is a Litestar app."""
+    return isinstance(app, Litestar)
 
 
 def list_routes(app: object) -> list[AppRoute] | None:

@@ -25,6 +25,7 @@ from workhorse.problems import internal_error, plain_problem, render_problem, re
 __all__ = [
     "adopt",
     "http_error",
+    "is_ours",
     "is_routed",
     "list_routes",
     "mounted_apps",
@@ -83,6 +84,11 @@ def is_routed(app: object, method: str, path: str) -> bool | None:
                 if any(route.matches(dict(scope))[0] is Match.FULL for route in app.routes):
                     return True
     return False
+
+
+def is_ours(app: object) -> bool:
+    """Whether this is a Starlette app."""
+    return isinstance(app, Starlette)
 
 
 def list_routes(app: object) -> list[AppRoute] | None:

@@ -24,9 +24,9 @@ from workhorse.errors import SettingsError
 from workhorse.problems import plain_problem
 
 __all__ = [
-    "PREFIX",
     "Phase",
     "Probe",
+    "is_operational",
     "live_reply",
     "may_read_metrics",
     "metrics_reply",
@@ -48,6 +48,12 @@ _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+
+
+def is_operational(scope: Scope) -> bool:
+    """Whether this is a request of the operator's, by its path as it came too: the guard sees all that is escaped."""
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"].startswith(PREFIX) and (raw is None or raw.startswith(PREFIX.encode()))
 
 
 class Phase(StrEnum):

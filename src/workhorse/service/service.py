@@ -19,7 +19,16 @@ from workhorse.errors import DatabaseUnavailable, SettingsError, StartupError, W
 from workhorse.guard import Guard, compile_plan
 from workhorse.guard.controls import ControlMap, control_map
 from workhorse.identity.scheme import Identity, Scheme, Surroundings
-from workhorse.integrations import adopt, describe, is_routed, list_routes, prefix_of, rerouter, routes_in_order
+from workhorse.integrations import (
+    adopt,
+    describe,
+    innermost,
+    is_known,
+    is_routed,
+    list_routes,
+    routed_by,
+    routes_in_order,
+)
 from workhorse.integrations.agreement import disagreements
 from workhorse.integrations.openapi import Facts
 from workhorse.integrations.routes import policies_of, sample_of, uncovered
@@ -29,9 +38,9 @@ from workhorse.problems import plain_problem
 from workhorse.service.background import bind_caching, working
 from workhorse.service.lifespan import AppLifespan
 from workhorse.service.operations import (
-    PREFIX,
     Phase,
     Probe,
+    is_operational,
     live_reply,
     may_read_metrics,
     metrics_reply,
@@ -121,9 +130,10 @@ class Service:
         """Whether the app's own lifespan has ended with an error while it served."""
         self._rooms: Rooms | None = None
         self._stack: ASGIApp | None = None
-        self._prefix = prefix_of(app)
-        self._reroute = rerouter(app)
-        adopt(app)
+        # What its framework's app is looked at and told; what is called is the app as it was given.
+        self._routed = innermost(app)
+        self._reader = routed_by(self._routed)
+        adopt(self._routed)
         self._describe()
 
     def __repr__(self) -> str:
@@ -184,21 +194,15 @@ class Service:
         kind = scope["type"]
         if kind == "lifespan":
             await self._live(scope, receive, send)
-        elif kind == "http" and scope["path"].startswith(PREFIX):
+        elif kind == "http" and is_operational(scope):
             await self._operate(scope, send)
         elif self._stack is not None:
-            await self._stack(self._as_routed(scope), receive, send)
+            await self._stack(scope, receive, send)
         elif kind == "http":
             detail = "The service has not started: its server must send lifespan events (ASGI lifespan 2.0)."
             await send_reply(plain_problem(503, detail), send)
         else:
             await send({"type": "websocket.close", "code": 1013, "reason": "The service has not started."})
-
-    def _as_routed(self, scope: Scope) -> Scope:
-        """The scope with the path as the app's router reads it, so that the guard sees what the router sees."""
-        if self._prefix:
-            scope = {**scope, "root_path": self._prefix}
-        return self._reroute(scope) if self._reroute is not None else scope
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the server's lifespan: rooms, then the app; at the end the reverse."""
@@ -218,6 +222,7 @@ class Service:
                     if self._identity is not None:
                         await stack.enter_async_context(self._identity)
                     await stack.enter_async_context(self._lifespan(scope))
+                    self._check_policies()  # again, since an app may add routes at its start
                     await stack.enter_async_context(working(self, rooms))
                     self._stack, self._phase, started = composed, Phase.SERVING, True
                     await send({"type": "lifespan.startup.complete"})
@@ -263,6 +268,10 @@ class Service:
                 )
             )
         bind_caching(self._caches, self._leases, rooms, own_database=self._database is not None)
+        if not is_known(self._routed):
+            rooms.log.event(
+                "warning", "service.unknown_framework", app=repr(self._app), why="its routes are not compared"
+            )
         self._describe()  # again, for an app that has customised its document, and cookies that are named by now
         parse_networks(settings.operations.metrics_networks)
         plan = compile_plan(settings.guard, self._policies, production=settings.production)
@@ -291,6 +300,7 @@ class Service:
             log=rooms.log,
             access_lines=settings.log.access,
             metrics=rooms.metrics,
+            routed=self._reader,
         )
 
     def database_of(self, rooms: Rooms) -> Database:
@@ -308,7 +318,7 @@ class Service:
 
     def _describe(self) -> None:
         """Make the app's OpenAPI document tell of the policies and the identity."""
-        describe(self._app, Facts(policies=self._table, identity=self._identity, settings=lambda: self.settings))
+        describe(self._routed, Facts(policies=self._table, identity=self._identity, settings=lambda: self.settings))
 
     def controls(self) -> ControlMap:
         """What guards each route (see `workhorse check`). Starts nothing; reads the settings.
@@ -319,7 +329,7 @@ class Service:
         self._check_policies()
         settings = self.settings
         plan = compile_plan(settings.guard, self._policies, production=settings.production)
-        routes = list_routes(self._app)
+        routes = list_routes(self._routed)
         rows: list[tuple[str, str, str]] = []
         if routes is None:  # they cannot be asked, so there is what the policies say of them
             rows = [(policy.pattern, "", f"{policy.method} {sample_of(policy.path)}") for policy in self._policies]
@@ -336,7 +346,7 @@ class Service:
 
         A misspelt policy would silently be a control that went missing; so would a route that nobody thought of.
         """
-        lost = [policy.pattern for policy in self._policies if not is_routed(self._app, policy)]
+        lost = [policy.pattern for policy in self._policies if not is_routed(self._routed, policy)]
         if lost:
             raise SettingsError(
                 f"the app has no route for the policies {', '.join(repr(pattern) for pattern in lost)}:"
@@ -350,8 +360,8 @@ class Service:
                     " who calls: give the Service an identity, such as identity=Bearer()"
                 )
             return
-        routes, first_wins = routes_in_order(self._app) or ((), False)
-        open_routes = uncovered(list_routes(self._app) or (), self._table)
+        routes, first_wins = routes_in_order(self._routed) or ((), False)
+        open_routes = uncovered(list_routes(self._routed) or (), self._table)
         if open_routes:
             listed = "".join(f"\n  {route.method} {route.path}  {route.source}".rstrip() for route in open_routes)
             raise SettingsError(

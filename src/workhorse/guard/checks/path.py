@@ -5,7 +5,8 @@ each rule refuses a spelling that some reader is known to turn into another path
 client sends, such as `%20` or `%C3%A9`, pass, and so does an escaped percent sign that stands for itself.
 
 Empty segments are refused in front only. `//host/path` is a whole other address once it stands in a Location or is
-given to a URL parser; `/a//b` is one path to the guard and to every router of Python, which both take it as it is.
+given to a URL parser; `/a//b` is one path to the guard and to the routers of Python, which both take it as it is (what
+Litestar makes of it, its integration makes first).
 """
 
 import re
