@@ -268,17 +268,22 @@ def test_a_member_that_fails_after_its_outcome_is_undone_and_the_others_run_agai
 
 
 def test_batches_that_deadlock_are_begun_anew(database_url: str) -> None:
+    first: list[str] = []
+
     async def bump(work: Work, keys: Sequence[str]) -> Sequence[Any]:
         for key in keys:
             await work.execute("UPDATE counters SET n = n + 1 WHERE key = %s", (key,))
-            await asyncio.sleep(0.05)
+            first.append(key)
+            while len(first) < 2:  # until each of the two has its first
+                await asyncio.sleep(0.01)
         return list(keys)
 
     async def scene(stage: Stage) -> None:
         await stage.database.run(Query("CREATE TABLE counters (key text PRIMARY KEY, n int NOT NULL)"))
         await stage.database.run(Query("INSERT INTO counters VALUES ('a', 0), ('b', 0)"))
         one = [stage.put("a"), stage.put("b")]
-        await asyncio.sleep(0.03)
+        while not stage.calls:
+            await asyncio.sleep(0.01)
         other = [stage.put("b"), stage.put("a")]
         assert await asyncio.gather(*map(follow, [*one, *other])) == ["a", "b", "b", "a"]
         rows = await stage.database.run(Query("SELECT n FROM counters"))

@@ -170,6 +170,9 @@ def test_options_say_when_and_where(url: str, sql: Sql) -> None:
         ({"key": ""}, "printable"),
         ({"unique": "a\nb"}, "printable"),
         ({"unique_window": timedelta(1)}, "unique="),
+        ({"unique": "u", "unique_window": timedelta(0)}, "above 0"),
+        ({"unique": "u", "unique_window": timedelta.max}, "36525 days"),  # would fail at the commit
+        ({"delay": timedelta.max}, "36525 days"),
     ],
 )
 def test_an_option_that_means_nothing_is_refused(options: dict[str, Any], reason: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tests.jobs.kit import Sql, opened, until, working
 from workhorse.errors import SettingsError
 from workhorse.jobs import Schedule, job
-from workhorse.jobs.schedules import due_ticks
+from workhorse.jobs.schedules import due_ticks, keep_schedules
 
 
 @job()
@@ -39,6 +40,20 @@ def test_cron_follows_the_clock_of_its_zone_through_its_changes() -> None:
         "2026-10-25T00:30:00+00:00",
         "2026-10-26T01:30:00+00:00",
     ]
+
+
+@pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25"])
+@pytest.mark.parametrize("cron", ["30 2 * * *", "*/15 * * * *", "5 1-3 * * *", "0 3 * * *"])
+def test_whoever_begins_in_the_middle_of_a_change_has_the_ticks_that_are_left(cron: str, day: str) -> None:
+    schedule = Schedule("n", close, cron=cron, zone="Europe/Berlin")
+    start = at(f"{day}T00:00:00+00:00") - timedelta(hours=3)
+    end = start + timedelta(hours=30)
+    whole = list(takewhile(lambda tick: tick <= end, schedule.ticks_after(start)))
+    assert whole == sorted(set(whole))
+    for quarter in range(4 * 8):
+        moment = start + timedelta(minutes=15 * quarter)
+        left = list(takewhile(lambda tick: tick <= end, schedule.ticks_after(moment)))
+        assert left == [tick for tick in whole if tick > moment]
 
 
 @given(st.integers(1, 100_000), st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
@@ -137,3 +152,34 @@ def test_a_schedule_that_nobody_kept_runs_once_when_somebody_does(url: str, sql:
     asyncio.run(main())
     assert sql("SELECT count(*) FROM workhorse.finished_jobs") == [(1,)]
     assert sql("SELECT tick_at > now() - interval '1 day' FROM workhorse.job_schedules") == [(True,)]
+
+
+def test_a_workers_clock_that_is_set_moves_no_tick(url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Schedule("far", close, every=timedelta(days=1_000))
+
+    class Ahead(datetime):
+        """The clock of a machine that was set to some years later."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(days=2_000)
+
+    async def main() -> None:
+        said: list[str] = []
+
+        def say(_: str, event: str, **__: object) -> None:
+            said.append(event)
+
+        monkeypatch.setattr("workhorse.jobs.schedules.LONGEST_SLEEP_SECONDS", 0.05)
+        async with opened(url) as database:
+            keeping = asyncio.create_task(keep_schedules(database, [far], say))
+            await until(lambda: sql("SELECT count(*) FROM workhorse.job_schedules") == [(1,)])
+            await asyncio.sleep(0.1)
+            monkeypatch.setattr("workhorse.jobs.schedules.datetime", Ahead)
+            await asyncio.sleep(0.3)
+            keeping.cancel()
+            await asyncio.wait({keeping})
+        assert said == []
+
+    asyncio.run(main())
+    assert sql("SELECT count(*) FROM workhorse.jobs") == [(0,)]

@@ -109,3 +109,29 @@ def test_a_worker_inside_another_process_works_and_leaves(url: str, sql: Sql) ->
             assert sql("SELECT count(*) FROM workhorse.job_workers") == [(0,)]
 
     asyncio.run(main())
+
+
+def test_a_day_that_found_no_partition_gets_one_with_what_it_left(url: str, sql: Sql) -> None:
+    now = datetime.now(UTC)
+    for (part,) in sql(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'workhorse.finished_jobs'::regclass"
+        " AND inhrelid <> 'workhorse.finished_jobs_other'::regclass"
+    ):
+        sql(f"DROP TABLE {part}")  # nobody has worked for longer than days are made ahead
+    old = (now - timedelta(days=20)).date()
+    sql(
+        f"CREATE TABLE workhorse.finished_jobs_{old:%Y%m%d} PARTITION OF workhorse.finished_jobs"
+        f" FOR VALUES FROM ('{old} 00:00+00') TO ('{old + timedelta(days=1)} 00:00+00')"
+    )
+    one = time_ordered_id(time.time_ns())
+    sql(FINISHED, one, now, now)
+    assert parts(sql) == ["other"]
+
+    async def main() -> None:
+        async with opened(url) as database:
+            await JobDesk(database).purge(History())
+
+    asyncio.run(main())
+    assert parts(sql) == [f"{now:%Y%m%d}"]
+    made = sql("SELECT count(*) FROM pg_inherits WHERE inhparent = 'workhorse.finished_jobs'::regclass")
+    assert made == [(16,)], "today, fourteen days to come, and the rest; the old one is gone"

@@ -174,6 +174,18 @@ def test_there_is_never_a_second_holder_and_tokens_only_grow(steps: list[tuple[s
     asyncio.run(main())
 
 
+def test_tokens_of_memory_grow_from_one_process_to_the_next() -> None:
+    async def main() -> None:
+        tokens = [
+            (await store.acquire(name, token_bytes(16), seconds=60)).token
+            for store in (MemoryLeases(), MemoryLeases())
+            for name in ("a", "b", "c")
+        ]
+        assert tokens == sorted(set(tokens))
+
+    asyncio.run(main())
+
+
 def test_tokens_of_redis_grow_even_where_the_last_one_was_forgotten(place: Place) -> None:
     async def main() -> None:
         async with redis_client(place.cache_url) as client:

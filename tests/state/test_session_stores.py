@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from secrets import token_bytes, token_hex
 from typing import Any
 from uuid import uuid4
@@ -455,3 +456,15 @@ def test_a_server_that_never_answers_is_given_up_in_time(place: Place) -> None:
             await blocker.close()
 
     asyncio.run(main())
+
+
+def test_a_subject_with_a_nul_never_becomes_that_of_another(run: Callable[[Script], Any]) -> None:
+    async def script(store: SessionStore, now: float) -> None:
+        alice = f"alice-{uuid4().hex}"
+        kept = record(now, subject=f"{alice}\0mallory")
+        with suppress(ValueError):  # of Postgres, which cannot keep it
+            await store.insert(kept)
+            assert await store.find(kept.digest, now=now) == pytest.approx(kept)
+        assert await store.list(alice, now=now) == []
+
+    run(script)

@@ -10,20 +10,24 @@ To the exchange that holds the caller's reply, its part of the batch's transacti
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from workhorse.context import RequestContext
 from workhorse.contracts import Query, Transaction
-from workhorse.errors import PROBLEM_PREFIX, Problem, UnitError
+from workhorse.errors import PROBLEM_PREFIX, Problem, UnitClosed, UnitError
 from workhorse.units.idempotency import Claim
-from workhorse.units.work import Work
+from workhorse.units.work import Outbox, Work
 
-__all__ = ["Answered", "BatchFull", "Kept", "Member", "Settled", "Share", "ShareOfWork", "SlowHandler"]
+__all__ = ["Answered", "BatchFull", "Kept", "Member", "Settled", "Share", "ShareOfWork", "SlowFunction", "SlowHandler"]
 
 C = TypeVar("C")
 O = TypeVar("O")  # noqa: E741 - an outcome
+R = TypeVar("R")
+
+# Events and jobs of one member that wait for its reply; more are written ahead.
+FULL_ROWS: Final = 500
 
 
 class BatchFull(Problem):
@@ -54,6 +58,10 @@ class SlowHandler(UnitError):
     """A handler had its outcome and did not reply in time. Nothing of its batch stands."""
 
 
+class SlowFunction(UnitError):
+    """A batched function did not come to an end. Nothing of its batch stands."""
+
+
 class Kept(NamedTuple):
     """An outcome that refuses, for good: a retried key gets the same refusal, whatever has changed in between."""
 
@@ -81,16 +89,17 @@ class Member(Generic[C, O]):
 
     __slots__ = (
         "alone",
+        "batch",
         "claim",
         "command",
         "outcome",
-        "put_off",
         "refused",
         "request",
         "settled",
         "since",
         "verdict",
         "work",
+        "wrote",
     )
 
     def __init__(
@@ -102,10 +111,12 @@ class Member(Generic[C, O]):
         self.request = request
         self.alone = alone
         self.since = loop.time()
-        self.put_off = False
-        """Whether it left its batch to be tried again later."""
+        self.batch: object = None
+        """The batch that has it; None while it waits for one."""
         self.refused = False
-        """Whether the outcome was a refusal of which nothing stands."""
+        """Whether the outcome was a refusal, for which the function has written nothing."""
+        self.wrote = False
+        """Whether its handler may have written something since."""
         self.work: ShareOfWork | None = None
         """Its part of the batch's unit, once there is an outcome."""
         self.outcome: asyncio.Future[O] = loop.create_future()
@@ -164,7 +175,11 @@ class Share:
         return False
 
     async def execute(self, sql: str, params: Sequence[object] | Mapping[str, object] = ()) -> Any:
-        """Run one statement in the batch's transaction, which waits for it. If it fails, the batch is undone."""
+        """Run one statement in the batch's transaction, which waits for it. If it fails, the batch is undone.
+
+        It is, too, where the member takes its effects back after this.
+        """
+        self._member.wrote = True
         return await self._batch.execute(sql, params)
 
     def savepoint(self) -> AbstractAsyncContextManager[Any]:
@@ -202,14 +217,42 @@ class Share:
 
 
 class ShareOfWork(Work):
-    """A member's part of the batch's unit: events and jobs go into the boxes of the batch, in the member's name."""
+    """A member's part of the batch's unit.
 
-    __slots__ = ()
+    Its events and jobs wait here until its reply has decided that they stand; then they go into the boxes of the batch.
+    """
+
+    __slots__ = ("_batch", "_member", "_rows")
 
     def __init__(self, batch: Work, member: Member[Any, Any]) -> None:
         super().__init__(Share(batch.transaction, member))
-        self._boxes = batch._boxes  # noqa: SLF001 - the boxes of one unit, filled by all of its members
+        self._batch = batch
+        self._member = member
+        self._rows: list[tuple[Callable[[], Outbox[Any]], Any]] = []
+
+    async def put(self, kind: Callable[[], Outbox[R]], row: R) -> None:
+        """Have `row` committed with the batch, if this member's reply stands (see `Work.put`)."""
+        if self._drained:
+            raise UnitClosed("the unit is being committed: what it writes has to be put before the reply")
+        self._rows.append((kind, row))
+        if len(self._rows) >= FULL_ROWS:
+            await self._pass_on()
+
+    async def flush(self) -> None:
+        """Write what waits now, that of the batch and of this member."""
+        await self._pass_on()
+        await self._batch.flush()
 
     def drain(self) -> list[Query]:
-        """Nothing: the batch drains the boxes, for all."""
+        """Nothing: what waits goes along with what the batch drains, for all."""
+        self._drained = True
+        for kind, row in self._rows:
+            self._batch.outbox(kind).add(row)
+        self._rows.clear()
         return []
+
+    async def _pass_on(self) -> None:
+        self._member.wrote = True
+        rows, self._rows = self._rows, []
+        for kind, row in rows:
+            await self._batch.put(kind, row)

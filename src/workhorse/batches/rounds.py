@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from workhorse.batches.lanes import Lanes
-from workhorse.batches.member import Answered, BatchFull, Kept, Member, ShareOfWork, SlowHandler
+from workhorse.batches.member import Answered, BatchFull, Kept, Member, ShareOfWork, SlowFunction, SlowHandler
 from workhorse.context import CURRENT, RequestContext
 from workhorse.contracts import Database, Query, Transaction
 from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem, UnitError
@@ -42,6 +42,9 @@ Function: TypeAlias = Callable[[Work, Sequence[C]], Awaitable[Sequence[O | Probl
 TRIES: Final = 5
 """How often a batch that loses to others is begun anew, before its members go on alone."""
 PAUSE_SECONDS: Final = 0.005
+CALL_SECONDS: Final = 60.0
+"""How long the function may take with a batch. It is for one that would keep its lane for ever; the database ends
+statements and idle transactions before."""
 BUSY_SECONDS: Final = 0.02
 """The pause before a key that somebody else holds is tried again."""
 
@@ -85,19 +88,22 @@ class Rounds(Generic[C, O]):
 
     async def _run(self, members: Sequence[Member[C, O]]) -> None:
         """Do a batch. Raises nothing: what goes wrong is told to the members."""
-        groups, tries = [list(members)], 0
+        groups, tries, batch = [list(members)], 0, object()
+        for member in members:
+            member.batch = batch
         try:
             while groups:
-                group = [member for member in groups.pop() if not member.gone]
+                group = untold(groups.pop(), batch)
                 if not group:
                     continue
                 try:
                     await self._round(group)
                 except Vanished:
                     groups.append(group)
-                except DatabaseUnavailable as error:
-                    fail_all(group, error)
+                except (DatabaseUnavailable, SlowFunction) as error:  # halves would fare no better
+                    fail_all(untold(group, batch), error)
                 except Exception as error:  # noqa: BLE001 - told to those whose fault it may be
+                    group = untold(group, batch)
                     if self._may_repeat(error) and tries < TRIES:
                         tries += 1
                         await asyncio.sleep(random.random() * PAUSE_SECONDS * 2**tries)  # noqa: S311 - spreads load
@@ -106,10 +112,10 @@ class Rounds(Generic[C, O]):
                         half = len(group) // 2
                         groups += [group[half:], group[:half]]
                     else:
-                        group[0].fail(self._said(error, tries))
+                        fail_all(group, self._said(error, tries))
         finally:
             # All have been told, unless the loop ends: then nobody knows.
-            fail_all(members, OutcomeUnknown())
+            fail_all([member for member in members if member.batch is batch], OutcomeUnknown())
 
     def _may_repeat(self, error: Exception) -> bool:
         return self._database.conflicted(error) or self._database.disconnected(error)
@@ -173,11 +179,10 @@ class Rounds(Generic[C, O]):
             return
 
         def again() -> None:
-            member.put_off = False
             if not member.gone and not self.put(member):
                 member.fail(BatchFull())
 
-        member.put_off = True
+        member.batch = None  # whatever becomes of this batch is nothing to it any more
         loop.call_later(BUSY_SECONDS, again)
 
     async def _serve(self, transaction: Transaction, members: Sequence[Member[C, O]]) -> None:
@@ -212,8 +217,23 @@ class Rounds(Generic[C, O]):
     async def _call(self, work: Work, members: Sequence[Member[C, O]]) -> Sequence[O | Problem | Kept]:
         opener = OPENER.set(BatchOpener(work))
         callers = CALLERS.set([member.request for member in members])
+        limit = asyncio.timeout(CALL_SECONDS)
         try:
-            outcomes = await self._function(work, [member.command for member in members])
+            async with limit:
+                outcomes = await self._function(work, [member.command for member in members])
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise UnitError(
+                f"{self._function.__qualname__} let pass the cancellation of something it awaited"
+            ) from error
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise SlowFunction(
+                f"{self._function.__qualname__} had not done a batch of {len(members)} after {CALL_SECONDS:g} s"
+            ) from error
         finally:
             CALLERS.reset(callers)
             OPENER.reset(opener)
@@ -319,7 +339,7 @@ def stands(member: Member[Any, Any]) -> bool:
     """Whether the batch may be committed, as far as this member goes."""
     if not member.settled.done() or member.settled.cancelled():
         return False
-    return member.settled.result().commits or member.refused
+    return member.settled.result().commits or (member.refused and not member.wrote)
 
 
 def let_down(member: Member[Any, Any]) -> None:
@@ -331,8 +351,12 @@ def let_down(member: Member[Any, Any]) -> None:
         member.fail(SlowHandler())
 
 
+def untold(members: Sequence[Member[C, O]], batch: object) -> list[Member[C, O]]:
+    """Those who still wait for this batch: they have no answer, and have neither gone nor been put off to another."""
+    return [member for member in members if member.batch is batch and not member.outcome.done()]
+
+
 def fail_all(members: Sequence[Member[Any, Any]], error: Exception) -> None:
     """Tell all that have not been told yet."""
     for member in members:
-        if not member.put_off:
-            member.fail(error)
+        member.fail(error)

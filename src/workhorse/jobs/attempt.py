@@ -10,6 +10,9 @@ at once; such a job may run again when the worker dies before that.
     others' commits won   ────────────────▶ rolled back; run again at once, a few times
     somebody cancels it   ────────────────▶ rolled back; ended as cancelled
     the worker stops      ────────────────▶ rolled back; given back, as if never begun
+
+From when its end is told to the database, an attempt is not ended from outside any more (`settling`): an end that was
+told by half would leave a job that is nobody's, and that nobody takes back while this worker lives.
 """
 
 import asyncio
@@ -29,7 +32,7 @@ from workhorse.errors import UnitClosed
 from workhorse.jobs.current import RUNNING, RunningJob
 from workhorse.jobs.definition import Job
 from workhorse.jobs.engine import Claimed, Engine, Fence
-from workhorse.jobs.errors import JobLate
+from workhorse.jobs.errors import JobLate, JobUnknown
 from workhorse.jobs.origin import context_of
 from workhorse.telemetry.lines import render_exception
 from workhorse.telemetry.redaction import redact_text
@@ -41,8 +44,11 @@ __all__ = ["Attempt", "Ended", "JobUnit", "Stop", "Tools", "failure_of"]
 
 # How often a job is run again at once because others' commits won.
 CONFLICTS: Final = 5
-# A job that nobody here knows is left to newer code for so long.
+# A job that nobody here knows is left to newer code: for so long at first, and for longer each time.
 UNKNOWN_SECONDS: Final = 10.0
+LONGEST_UNKNOWN_SECONDS: Final = 60.0
+# Then, after weeks, it is dead: its number of attempts has an end (a smallint), which would stop all of its queue.
+MOST_BEGINNINGS: Final = 32_000
 MAX_MESSAGE: Final = 500
 
 
@@ -92,14 +98,20 @@ class JobUnit:
         """Whether there is anything to commit."""
         return self._work is not None
 
+    def _over(self) -> bool:
+        return self._ended
+
     async def open(self) -> Work:
         """Return the work, and begin its transaction at the first call."""
-        if self._ended:
+        if self._over():
             raise UnitClosed("the job's unit has ended with the job; what outlives it needs a unit of its own")
         async with self._lock:
             if self._work is None:
-                self._transaction, _ = await self._database.begin(terms=self._terms)
-                self._work = Work(self._transaction)
+                transaction, _ = await self._database.begin(terms=self._terms)
+                if self._over():  # while a thread or a task of the job waited for a connection
+                    await transaction.rollback()
+                    raise UnitClosed("the job ended before its unit was open: await unit() before it returns")
+                self._transaction, self._work = transaction, Work(transaction)
             return self._work
 
     async def commit(self, last: Sequence[Query]) -> None:
@@ -151,7 +163,7 @@ class Attempt:
         return f"<Attempt {self.claimed.attempt} of {self.claimed.name} {self.claimed.id}>"
 
     def end(self, why: Stop) -> None:
-        """End it from outside, unless it commits by now. The first reason stands."""
+        """End it from outside, unless its end is being written. The first reason stands."""
         if self.stop is None and self.task is not None and not self.settling:
             self.stop = why
             self.task.cancel()
@@ -160,8 +172,7 @@ class Attempt:
         """Run the function, and see to what follows."""
         job = self.job
         if job is None or self.claimed.version > job.declared.version:
-            await self.tools.settle(partial(self.tools.engine.release, [self.fence], retry_in=UNKNOWN_SECONDS))
-            return Ended.RELEASED
+            return await self._left_to_others()
         try:
             for conflicts in range(1, CONFLICTS):
                 try:
@@ -171,13 +182,25 @@ class Attempt:
                         raise
                 await pause(conflicts)
             return await self._try(job)
-        except asyncio.CancelledError:
-            if self.stop is None:
-                raise
-            return await self._stopped(self.stop)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a job raises, its worker goes on
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # whatever a job raises, its worker goes on
+            if self.stop is not None:
+                return await self._stopped(self.stop)
+            if isinstance(error, asyncio.CancelledError) and (self.task is None or self.task.cancelling()):
+                raise  # the worker ends; else the job let pass the error of something that it awaited
             self.error = error
             return await self._failed(job, error)
+
+    async def _left_to_others(self) -> Ended:
+        """Give back what this worker does not know; what nobody has known for weeks is dead."""
+        self.settling = True
+        claimed, tools = self.claimed, self.tools
+        if claimed.attempt >= MOST_BEGINNINGS:
+            self.error = JobUnknown(claimed.name, claimed.version)
+            failure = failure_of(self.error, attempt=claimed.attempt, worker=tools.worker_name)
+            return Ended(await tools.settle(partial(tools.engine.fail, self.fence, failure, None)))
+        pause_seconds = min(LONGEST_UNKNOWN_SECONDS, UNKNOWN_SECONDS * claimed.attempt)
+        await tools.settle(partial(tools.engine.release, [self.fence], retry_in=pause_seconds))
+        return Ended.RELEASED
 
     async def _try(self, job: Job[Any, Any]) -> Ended:
         claimed, tools = self.claimed, self.tools
@@ -186,6 +209,7 @@ class Attempt:
         unit = JobUnit(tools.database, deadline=deadline)
         OPENER.set(unit)
         RUNNING.set(self.progress)
+        self.progress.taken_steps.clear()
         CURRENT.set(context_of(claimed.id, claimed.origin, deadline=deadline))
         try:
             late = asyncio.timeout(job.declared.deadline_seconds)
@@ -217,6 +241,7 @@ class Attempt:
         return Ended.COMMITTED
 
     async def _failed(self, job: Job[Any, Any], error: BaseException) -> Ended:
+        self.settling = True
         declared, claimed = job.declared, self.claimed
         retry_in: float | None = None
         if claimed.attempts_left > 0:

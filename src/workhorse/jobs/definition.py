@@ -16,7 +16,7 @@ or runs for what was rolled back; who wants that says so, with `enqueue_alone`.
 import inspect
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import update_wrapper
@@ -30,76 +30,22 @@ from workhorse.contracts import Database
 from workhorse.errors import NoUnit
 from workhorse.jobs.arguments import Signature
 from workhorse.jobs.box import JobBox, JobRow, enqueue_statement
+from workhorse.jobs.declared import SMALLINT, Definition, EnqueueOptions, Upgrade
 from workhorse.jobs.origin import current_origin
 from workhorse.jobs.retries import Retries
 from workhorse.journal.events import time_ordered_id
 from workhorse.units import unit
 from workhorse.units.threads import sync_unit
 
-__all__ = ["Call", "Enqueuer", "Job", "Upgrade", "check_queue", "job"]
+__all__ = ["Call", "Enqueuer", "Job", "job"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Upgrade = Callable[[int, dict[str, Any]], Mapping[str, Any]]
-"""Gives the arguments of today for a version of before and its arguments."""
-
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,99}")
-_QUEUE: Final = re.compile(r"[a-z][a-z0-9_.-]{0,49}")
-MAX_KEY: Final = 200
 MAX_MANY: Final = 100_000
 ALONE_AT_ONCE: Final = 1_000
-SMALLINT: Final = 32_767
 DEFAULT_RETRIES: Final = Retries()
-
-
-def check_queue(name: str) -> None:
-    """Refuse what is no name of a queue.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not _QUEUE.fullmatch(name):
-        raise ValueError(f"the queue {name[:80]!r} is no name: write at most 50 of a-z 0-9 _ . -, a-z first")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnqueueOptions:
-    """How one job is enqueued."""
-
-    queue: str
-    priority: int
-    delay: timedelta | None = None
-    at: datetime | None = None
-    key: str | None = None
-    unique: str | None = None
-    unique_window: timedelta | None = None
-
-    def __post_init__(self) -> None:
-        check_queue(self.queue)
-        if not -SMALLINT <= self.priority <= SMALLINT:
-            raise ValueError(f"the priority {self.priority} is not within {-SMALLINT} and {SMALLINT}")
-        if self.at is not None and self.at.tzinfo is None:
-            raise ValueError(f"at={self.at.isoformat()} has no time zone; give it one, such as datetime.now(UTC)")
-        if self.at is not None and self.delay is not None:
-            raise ValueError("at and delay both say when the job is run; give one of them")
-        if self.unique_window is not None and self.unique is None:
-            raise ValueError("unique_window says for how long a unique key holds; give the key as unique=...")
-        for name, value in (("key", self.key), ("unique", self.unique)):
-            if value is not None and not (1 <= len(value) <= MAX_KEY and value.isprintable()):
-                raise ValueError(f"{name}={value[:220]!r} is not 1 to {MAX_KEY} printable characters")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
-    """What is declared of a job with its function."""
-
-    name: str
-    version: int
-    retries: Retries
-    deadline_seconds: float
-    blocks: bool
-    upgrade: Upgrade | None
 
 
 @dataclass(frozen=True, slots=True)

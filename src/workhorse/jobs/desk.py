@@ -167,22 +167,25 @@ class JobDesk:
         )
 
     async def retry(self, job: UUID, *, attempts: int = 1) -> bool:
-        """Try a dead job again, with so many attempts more; or a delayed one now. False where it is neither.
+        """Try a dead job again, with so many attempts more; or a delayed one now.
+
+        False where it is neither, or where another job with its unique key has come meanwhile.
 
         Raises:
             ValueError: attempts is not 1 to 1,000.
         """
         if not 1 <= attempts <= 1_000:
             raise ValueError(f"attempts is {attempts}; it must be 1 to 1000")
-        return bool((await self._run("retry", job, attempts))[0][0])
+        rows = await self._run("retry", job, attempts)
+        return bool(rows and rows[0][0])
 
     async def cancel(self, job: UUID) -> str | None:
         """End a job. `cancelled`: it is over; `asked`: it runs, and its worker ends it; None: there is none such.
 
         A job that runs may still be done before it hears of it.
         """
-        said = (await self._run("cancel", job))[0][0]
-        return None if said is None else str(said)
+        rows = await self._run("cancel", job)
+        return str(rows[0][0]) if rows else None
 
     async def purge(self, history: History) -> None:
         """Forget what is older than `history` says. Workers do so by themselves, each hour."""

@@ -121,7 +121,11 @@ class Engine:
         return {str(row[0]): str(row[1]) for row in rows}
 
     async def fail(self, fence: Fence, failure: dict[str, object], retry_in: float | None) -> str:
-        """End a failed attempt. Returns `retried`, `dead`, or `lost` where the job is not this worker's any more."""
+        """End a failed attempt.
+
+        Returns `retried`, `dead`, `cancelled` where somebody had asked for that, or `lost` where the job is not this
+        worker's any more.
+        """
         rows = await self._run(
             "fail",
             fence.job,
@@ -131,7 +135,7 @@ class Engine:
             None if retry_in is None else str(retry_in),
             repeatable=True,
         )
-        return str(rows[0][0])
+        return str(rows[0][0]) if rows else "lost"
 
     async def release(self, fences: Sequence[Fence], *, retry_in: float = 0.0) -> int:
         """Give jobs back that were not begun after all. Returns how many still were this worker's."""

@@ -42,12 +42,17 @@ def current_origin() -> msgspec.Raw | None:
     if principal.is_authenticated:
         origin = Origin(
             trace=origin.trace,
-            subject=principal.subject[:MAX_TEXT],
-            issuer=principal.issuer[:MAX_TEXT],
-            tenant=principal.tenant[:MAX_TEXT],
+            subject=_storable(principal.subject),
+            issuer=_storable(principal.issuer),
+            tenant=_storable(principal.tenant),
             kind=principal.kind.value,
         )
     return msgspec.Raw(_encode(origin))
+
+
+def _storable(text: str) -> str:
+    """As Postgres can keep it, whatever an issuer put into it: it must not undo the unit of who enqueues."""
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def context_of(job: UUID, encoded: str | None, *, deadline: float) -> RequestContext:

@@ -10,7 +10,7 @@ the one statement that moves it on enqueues the job as well, so a tick has its j
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from typing import Final, Literal, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -30,6 +30,8 @@ MOST_MISSED: Final = 100
 MOST_LOOKED_AT: Final = 100_000
 LONGEST_SLEEP_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 2.0
+# A look that comes a little before a tick does not come again at once.
+SHORTEST_SLEEP_SECONDS: Final = 0.01
 
 
 class Schedule:
@@ -100,12 +102,14 @@ class Schedule:
         except ImportError as error:
             raise SettingsError("cron expressions need the package cronsim: pip install 'workhorse[cron]'") from error
         try:
-            return (tick.astimezone(UTC) for tick in CronSim(self._cron, moment.astimezone(self._zone)))
+            ticks = (tick.astimezone(UTC) for tick in CronSim(self._cron, moment.astimezone(self._zone)))
         except CronSimError as error:
             raise SettingsError(
                 f"the schedule {self.name!r} has the cron expression {self._cron!r}: {error}; write for example"
                 " '0 2 * * *' for two o'clock each night"
             ) from error
+        # Asked in the second of two equal hours, CronSim begins with the ticks of the first, which are over.
+        return dropwhile(lambda tick: tick <= moment, ticks)
 
     def statement(self, tick: datetime) -> Query:
         """Deals with one tick: true for one caller of all."""
@@ -147,17 +151,16 @@ def due_ticks(schedule: Schedule, handled: datetime, now: datetime) -> Due:
 
 
 async def keep_schedules(database: Database, schedules: Sequence[Schedule], say: Callable[..., None]) -> None:
-    """Enqueue what is due until cancelled. The time is the database's."""
+    """Enqueue what is due until cancelled. The time is the database's: clocks of workers differ, and are set."""
     handled: dict[str, datetime] = {}
-    ahead = 0.0
     while True:
         try:
             for schedule in schedules:
                 if schedule.name not in handled:
                     rows = await database.run(Query(queries()["begin_schedule"], (schedule.name,)), repeatable=True)
                     handled[schedule.name] = datetime.fromtimestamp(rows[0][0], UTC)
-                    ahead = rows[0][1] - datetime.now(UTC).timestamp()
-            now = datetime.now(UTC) + timedelta(seconds=ahead)
+            rows = await database.run(Query(queries()["clock"]), repeatable=True)
+            now = datetime.fromtimestamp(rows[0][0], UTC)
             for schedule in schedules:
                 due = due_ticks(schedule, handled[schedule.name], now)
                 for tick in due.run:
@@ -170,4 +173,4 @@ async def keep_schedules(database: Database, schedules: Sequence[Schedule], say:
         except Exception as error:  # noqa: BLE001 - a tick that could not be enqueued is still due
             say("warning", "schedule.failed", exception=error)
             pause = RETRY_SECONDS
-        await asyncio.sleep(min(max(pause, 0.0), LONGEST_SLEEP_SECONDS))
+        await asyncio.sleep(min(max(pause, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS))

@@ -63,17 +63,24 @@ async def step(name: str, function: Callable[P, Awaitable[R]], /, *args: P.args,
     if kept is None:
         kept = await _run(name, function, args, kwargs)
         job.done_steps[name] = kept
-    return cast("R", msgspec.json.decode(kept, type=get_type_hints(function).get("return", Any)))
+    return cast("R", msgspec.json.decode(kept, type=_returned(function)))
+
+
+def _returned(function: Callable[..., object]) -> Any:
+    """What the function is annotated to return."""
+    return get_type_hints(function).get("return", Any)
 
 
 async def _run(name: str, function: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> str:
-    job = current_job()
+    job, returned = current_job(), _returned(function)
 
     async def body(_: Work) -> bytes:
         result = await function(*args, **kwargs)
         try:
             encoded = encode_json(result)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            # Before it stands: a result that cannot be read would end the job each time that it comes by.
+            msgspec.json.decode(encoded, type=returned)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise JobError(
                 f"the result of the step {name!r} of {job.name!r} cannot be said in JSON: {error}"
             ) from error

@@ -66,19 +66,22 @@ async def keep_house(database: Database, served: Sequence[str], history: History
                 if await _mine(database, "history", HISTORY_SECONDS / 2):
                     await keep_history(database, history)
         except Exception:
-            logger.exception("the upkeep of jobs failed; it is tried again")
+            logger.warning("the upkeep of jobs failed; it is tried again", exc_info=True)
 
 
 async def keep_history(database: Database, history: History) -> None:
     """Make the partitions of the days to come, and forget what is old, a bounded number at a time."""
     seconds = str(history.finished_days * DAY_SECONDS)
-    try:
-        await _run(database, "prepare_history", DAYS_AHEAD)
-        await _run(database, "drop_history", seconds)
-    except Exception:
-        # Somebody reads them for long; or the service's role may not own the tables. Then what has ended lies in one
-        # partition, and goes row by row.
-        logger.exception("the partitions of finished jobs could not be kept; if this goes on, let their owner do it")
+    # Each by itself: that days cannot be made must not keep old ones from being dropped.
+    for name, params in (("take_in_strays", ()), ("prepare_history", (DAYS_AHEAD,)), ("drop_history", (seconds,))):
+        try:
+            await _run(database, name, *params)
+        except Exception:
+            # Somebody reads them for long; or the service's role may not own the tables. Then what has ended lies in
+            # one partition, and goes row by row.
+            logger.exception(
+                "the partitions of finished jobs could not be kept; if this goes on, let their owner do it"
+            )
     for name, params in (
         ("purge_other_history", (seconds,)),
         ("purge_uniques", ()),

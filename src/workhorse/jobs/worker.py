@@ -17,22 +17,24 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any, Final
 from uuid import UUID
 
 from workhorse.contracts import Database
-from workhorse.errors import DatabaseUnavailable, SettingsError
+from workhorse.errors import SettingsError
 from workhorse.jobs.attempt import Attempt, Ended, Stop, Tools
-from workhorse.jobs.definition import Job, check_queue
+from workhorse.jobs.declared import check_queue
+from workhorse.jobs.definition import Job
 from workhorse.jobs.engine import Claimed, Engine, Fence
 from workhorse.jobs.meters import Meters
 from workhorse.jobs.options import Notices, WorkerOptions
 from workhorse.jobs.rest import NET_SECONDS, POLL_SECONDS, Pace, Rest
 from workhorse.jobs.schedules import Schedule, keep_schedules
 from workhorse.jobs.upkeep import keep_house
+from workhorse.jobs.waiting import LONGEST_PAUSE_SECONDS, ended_before, heard, is_set_within
 from workhorse.journal.events import time_ordered_id
 from workhorse.telemetry.lines import Level
 from workhorse.telemetry.log import Log
@@ -40,10 +42,6 @@ from workhorse.telemetry.metrics import Registry
 
 __all__ = ["Worker"]
 
-# The longest pause between two tries to reach a database that is away.
-LONGEST_PAUSE_SECONDS: Final = 2.0
-# How often the database may refuse the same statement, for whatever reason, before it is believed.
-MOST_REFUSALS: Final = 8
 # Without notices there is no being called: then this often is looked.
 DEAF_POLL_SECONDS: Final = 0.5
 # Delayed jobs are made ready this often while the worker has no time to ask when the next one is due.
@@ -139,7 +137,7 @@ class Worker:
             threads = ThreadPoolExecutor(self._options.threads, thread_name_prefix="workhorse-job")
             # A thread cannot be ended: one that hangs must not hold up the process's own end.
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-            if not await self._begun(self._enrol(threads)):
+            if not await ended_before(self._enrol(threads), self._stopping):
                 return
             self._say("info", "worker.started", queues=list(self.queues), concurrency=self._options.concurrency)
             helpers = [
@@ -186,7 +184,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - whatever befell the database, the worker waits for its return
                 self._confused = True
                 self._say("warning", "worker.turn_failed", exception=error)
-                await self._pause(LONGEST_PAUSE_SECONDS / 2)
+                await is_set_within(self._stopping, LONGEST_PAUSE_SECONDS / 2)
 
     async def _turn(self, room: int) -> list[Claimed]:
         """End what is done and begin what is ready. Returns what began."""
@@ -259,7 +257,7 @@ class Worker:
             if rest.sleeping:
                 await self._engine.sleep(sleeping=False)
                 rest.get_up()
-            await self._wait(POLL_SECONDS)
+            await is_set_within(self._wake, POLL_SECONDS)
             return
         if not rest.sleeping:
             await self._engine.sleep(sleeping=True)
@@ -270,37 +268,9 @@ class Worker:
         if view.due_in is not None and view.due_in <= 0:
             await self._engine.line_up(LINED_UP_AT_ONCE)
             return
-        await self._wait(min(rest.pause_seconds(view), DEAF_POLL_SECONDS if self._deaf else NET_SECONDS))
-
-    async def _wait(self, seconds: float) -> None:
-        """Wait until something may have changed."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait for a database that is away, or for the stop."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+        await is_set_within(self._wake, min(rest.pause_seconds(view), DEAF_POLL_SECONDS if self._deaf else NET_SECONDS))
 
     # -- beats and calls
-
-    async def _begun(self, beginning: Coroutine[Any, Any, None]) -> bool:
-        """Wait for the beginning, or for a stop that comes before: the database may be away for long."""
-        begin, stop = asyncio.ensure_future(beginning), asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait({begin, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if begin.done():
-                begin.result()
-            return begin.done()
-        finally:
-            begin.cancel()
-            stop.cancel()
 
     async def _enrol(self, threads: ThreadPoolExecutor) -> None:
         """Tell the others of this worker, under its present id."""
@@ -321,12 +291,12 @@ class Worker:
             try:
                 async with asyncio.timeout(self._options.lease_seconds):
                     beat = await self._engine.beat(self._options.lease_seconds, list(self._attempts))
+                if not beat.alive:
+                    await self._rise_again()
             except Exception as error:  # noqa: BLE001 - as in the turns
                 self._say("warning", "worker.beat_failed", exception=error)
                 pause = min(1.0, self._options.beat_seconds)
                 continue
-            if not beat.alive:
-                await self._rise_again()
             if beat.lost:
                 self._say("warning", "worker.jobs_taken_back", count=beat.lost)
                 self._wake.set()
@@ -412,21 +382,8 @@ class Worker:
                 await asyncio.sleep(min(left, LONGEST_PAUSE_SECONDS / 2))
 
     async def _settle(self, call: Callable[[], Any]) -> Any:
-        """Say something to the database until it has been heard, however long it is away.
-
-        What it refuses, and goes on to refuse, is raised.
-        """
-        pause, refusals = 0.05, 0
-        while True:
-            try:
-                return await call()
-            except Exception as error:
-                refusals += not isinstance(error, DatabaseUnavailable)
-                if refusals >= MOST_REFUSALS:
-                    raise
-                self._say("warning", "worker.not_heard", exception=error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        """Say something to the database until it has been heard, or is refused for good."""
+        return await heard(call, lambda error: self._say("warning", "worker.not_heard", exception=error))
 
     def _say(self, level: Level, event: str, **fields: object) -> None:
         if self._log is not None:

@@ -12,6 +12,7 @@ __all__ = ["call_after_commit"]
 
 # For all callbacks of one unit together: the request's task, and with it the server's drain, waits for them.
 SECONDS: Final = 5.0
+FAILED: Final = "after_commit: %r failed; the commit stands"
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ async def call_after_commit(callbacks: Sequence[Callback]) -> None:
     """
     deadline = asyncio.get_running_loop().time() + SECONDS
     for done, callback in enumerate(callbacks, start=1):
+        limit = asyncio.timeout_at(deadline)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with limit:
                 if inspect.iscoroutinefunction(callback):
                     await callback()
                     continue
@@ -33,6 +35,9 @@ async def call_after_commit(callbacks: Sequence[Callback]) -> None:
                 if inspect.isawaitable(made):  # a lambda or a partial around a coroutine function
                     await made
         except TimeoutError:
+            if not limit.expired():  # the callback's own, of its socket
+                logger.exception(FAILED, callback)
+                continue
             logger.error(  # noqa: TRY400 - where the time ran out is said by the callback's name
                 "after_commit: %r had not ended %g s after the commit; it and %d more are given up",
                 callback,
@@ -41,4 +46,4 @@ async def call_after_commit(callbacks: Sequence[Callback]) -> None:
             )
             return
         except Exception:
-            logger.exception("after_commit: %r failed; the commit stands", callback)
+            logger.exception(FAILED, callback)

@@ -12,6 +12,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -115,7 +116,8 @@ class Unit:
         assert self._work is not None
         assert self._token is not None
         work, self.ended = self._work, True
-        OPENER.reset(self._token)
+        with suppress(ValueError):  # left in another context than it was entered in, as a generator may be
+            OPENER.reset(self._token)
         if error is not None:
             if isinstance(error, Exception):
                 await work.transaction.rollback()

@@ -1,6 +1,7 @@
 -- name: enqueue
--- Write a JSON array of jobs, in order. Travels with COMMIT.
-SELECT workhorse.enqueue_jobs(%s, %s, %s)
+-- Write a JSON array of jobs, in order. Travels with COMMIT. As text, which every driver takes; asyncpg sends a boolean
+-- for nothing but one of Python's.
+SELECT workhorse.enqueue_jobs(%s::text::json, %s::text::boolean, %s::text::boolean)
 
 -- name: register
 -- Tell of a worker. It sleeps not. To tell again changes nothing: the answer may have been lost.
@@ -17,11 +18,20 @@ SELECT id, attempt, version, seq, priority, attempts_left, has_run, name, queue,
 
 -- name: complete
 -- End one job with its own transaction, or fail it. Travels with COMMIT.
-SELECT workhorse.complete_job(%s, %s, %s, %s)
+SELECT workhorse.complete_job(%s, %s, %s, %s::text::boolean)
 
 -- name: fail
--- End a failed attempt.
-SELECT workhorse.fail_job(%s, %s, %s, %s, %s)
+-- End a failed attempt; as cancelled where somebody has asked for that, and not to be tried again. The row is locked
+-- first: whoever asks meanwhile finds a job that does not run. No row: it is not this worker's any more.
+WITH given AS (
+    SELECT %s::uuid AS job, %s::uuid AS worker, %s::smallint AS attempt, %s::jsonb AS failure, %s::float8 AS retry_in
+), mine AS MATERIALIZED (
+    SELECT g.*, j.cancelled FROM workhorse.jobs j, given g
+     WHERE j.id = g.job AND j.worker = g.worker AND j.attempt = g.attempt AND j.state = 'running' FOR UPDATE OF j
+)
+SELECT CASE WHEN NOT m.cancelled THEN workhorse.fail_job(m.job, m.worker, m.attempt, m.failure, m.retry_in)
+            WHEN workhorse.end_cancelled_job(m.job, m.worker, m.attempt) THEN 'cancelled' ELSE 'lost' END
+  FROM mine m
 
 -- name: release
 -- Give back jobs that were not begun after all.
@@ -57,13 +67,17 @@ SELECT step, result::text FROM workhorse.job_steps WHERE job = %s
 
 -- name: keep_step
 -- Keep the result of a step. Travels with COMMIT.
-SELECT workhorse.keep_job_step(%s, %s, %s, %s, %s)
+SELECT workhorse.keep_job_step(%s, %s, %s, %s, %s::text::json)
 
 -- name: begin_schedule
 -- Know a schedule from now on; returns seconds since 1970 of the latest tick that was dealt with.
 INSERT INTO workhorse.job_schedules AS s (name, tick_at) VALUES (%s, now())
     ON CONFLICT (name) DO UPDATE SET name = s.name
-RETURNING extract(epoch FROM tick_at)::float8, extract(epoch FROM now())::float8
+RETURNING extract(epoch FROM tick_at)::float8
+
+-- name: clock
+-- Seconds since 1970.
+SELECT extract(epoch FROM clock_timestamp())::float8
 
 -- name: tick
 -- Deal with one tick of a schedule, once in the cluster.
@@ -75,6 +89,38 @@ INSERT INTO workhorse.job_chores AS c (name, done_at) VALUES (%s, clock_timestam
     ON CONFLICT (name) DO UPDATE SET done_at = excluded.done_at
        WHERE c.done_at < clock_timestamp() - make_interval(secs => %s)
 RETURNING true
+
+-- name: take_in_strays
+-- Make the partitions of those days, from today (UTC) on, whose jobs ended before anybody had made them, and move these
+-- in: beside them in the default partition no such day can be made. Others wait no longer than a second for its lock.
+DO $$
+DECLARE
+    day date;
+    part text;
+    today timestamptz := date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
+    low timestamptz;
+    high timestamptz;
+BEGIN
+    IF NOT EXISTS (SELECT FROM workhorse.finished_jobs_other WHERE finished_at >= today) THEN
+        RETURN;
+    END IF;
+    PERFORM set_config('lock_timeout', '1s', true);
+    LOCK TABLE workhorse.finished_jobs_other IN ACCESS EXCLUSIVE MODE;
+    FOR day IN SELECT DISTINCT (finished_at AT TIME ZONE 'UTC')::date
+                 FROM workhorse.finished_jobs_other WHERE finished_at >= today
+    LOOP
+        part := 'finished_jobs_' || to_char(day, 'YYYYMMDD');
+        low := day::timestamp AT TIME ZONE 'UTC';
+        high := (day + 1)::timestamp AT TIME ZONE 'UTC';
+        EXECUTE format('CREATE TABLE workhorse.%%I (LIKE workhorse.finished_jobs INCLUDING ALL)', part);
+        EXECUTE format('WITH strays AS (DELETE FROM workhorse.finished_jobs_other'
+                       ' WHERE finished_at >= %%L AND finished_at < %%L RETURNING *)'
+                       ' INSERT INTO workhorse.%%I SELECT * FROM strays', low, high, part);
+        EXECUTE format('ALTER TABLE workhorse.finished_jobs ATTACH PARTITION workhorse.%%I FOR VALUES FROM (%%L) TO (%%L)',
+                       part, low, high);
+    END LOOP;
+END
+$$
 
 -- name: prepare_history
 -- Make the history's partitions for the days to come.
@@ -129,12 +175,25 @@ SELECT q.queue, s.state::text, n.jobs, n.age
          FROM (SELECT run_at FROM workhorse.jobs WHERE queue = q.queue AND state = s.state LIMIT %s) j) n
 
 -- name: cancel
--- End a job, or ask its worker to.
-SELECT workhorse.cancel_job(%s)
+-- End a job, or ask its worker to. The row is locked first: one that fails at this moment is seen as it is then, delayed
+-- or dead, and not asked for what it would forget. No row: there is no such job.
+WITH wanted AS MATERIALIZED (SELECT j.id FROM workhorse.jobs j WHERE j.id = %s FOR UPDATE)
+SELECT workhorse.cancel_job(w.id) FROM wanted w
 
 -- name: retry
--- Try a dead or delayed job again, now.
-SELECT workhorse.retry_job(%s, %s)
+-- Try a dead or delayed job again, now. A dead one has given its unique key up: it takes it back, or stays dead where
+-- another has it. No row: there is no such job.
+WITH wanted AS (
+    SELECT j.id, j.unique_digest FROM workhorse.jobs j WHERE j.id = %s AND j.state IN ('dead', 'delayed') FOR UPDATE
+), taken AS (
+    INSERT INTO workhorse.job_uniques AS u (digest, job, until)
+    SELECT w.unique_digest, w.id, 'infinity' FROM wanted w WHERE w.unique_digest IS NOT NULL
+        ON CONFLICT (digest) DO UPDATE SET job = excluded.job, until = excluded.until
+           WHERE u.job = excluded.job OR u.until <= clock_timestamp()
+    RETURNING u.job
+)
+SELECT workhorse.retry_job(w.id, %s) FROM wanted w
+ WHERE w.unique_digest IS NULL OR EXISTS (SELECT FROM taken)
 
 -- name: list_live
 -- Jobs that are not finished, the newest first.

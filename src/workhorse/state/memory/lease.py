@@ -1,7 +1,11 @@
-"""Leases between the tasks of one process. What each promises, it promises for this process only."""
+"""Leases between the tasks of one process. What each promises, it promises for this process only.
+
+Tokens begin at the time, in microseconds, so that those of a process that is started again go on growing: what a
+database remembers of the last ones would refuse smaller ones for ever.
+"""
 
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Final, NamedTuple
 
 from workhorse.contracts import LeaseAnswer, LeaseGuarantee
@@ -52,7 +56,7 @@ class MemoryLeases:
             await self.purge()
             if len(self._held) >= MAX_LEASES:
                 raise StoreUnavailable("Nothing was done: there are too many leases.")
-        self._last += 1
+        self._last = max(self._last + 1, time_ns() // 1_000)
         self._held[name] = Held(holder, self._last, now + seconds)
         return LeaseAnswer(self._last, seconds)
 

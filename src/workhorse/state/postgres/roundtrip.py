@@ -50,6 +50,7 @@ def encoded(params: Sequence[object]) -> tuple[list[bytes | None], list[int]]:
 
     Raises:
         TypeError: a value is of a type that is not used here.
+        ValueError: a text holds the character U+0000, at which libpq would cut it off without a word.
     """
     values: list[bytes | None] = []
     formats: list[int] = []
@@ -59,7 +60,10 @@ def encoded(params: Sequence[object]) -> tuple[list[bytes | None], list[int]]:
         elif isinstance(param, bytes):
             values.append(param)
         elif isinstance(param, (str, int, UUID)):
-            values.append(str(param).encode())
+            text = str(param)
+            if "\0" in text:
+                raise ValueError(f"Postgres cannot keep the character U+0000, which {text[:80]!r} holds; leave it out")
+            values.append(text.encode())
         else:
             raise TypeError(f"{type(param).__name__} cannot be sent in a round trip of a unit")
         formats.append(1 if isinstance(param, bytes) else 0)

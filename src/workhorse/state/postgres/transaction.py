@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.adapt import AdaptersMap
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
@@ -46,6 +47,7 @@ class LeasedConnection(AsyncConnection[Row]):
     passes through `wait`, and is refused there once the unit has ended.
     """
 
+    found: tuple[int, int, int | None]
     ended: bool
     torn: bool
     patience: float
@@ -55,7 +57,10 @@ class LeasedConnection(AsyncConnection[Row]):
     def of(cls, pooled: Connection, *, patience: float, deadline: float = 0.0) -> Self:
         """Lease `pooled`. Longest wait for an answer: `patience` seconds, and not past the deadline (0: none)."""
         lease = cls.__new__(cls)
-        lease.__dict__.update(pooled.__dict__)
+        # What psycopg keeps in objects of its own is shared, and would last: floats for numerics, in others' units.
+        shared = pooled.__dict__
+        lease.__dict__.update(shared, _adapters=AdaptersMap(pooled.adapters))
+        lease.found = len(shared["_notice_handlers"]), len(shared["_notify_handlers"]), pooled.prepare_threshold
         lease.ended = False
         lease.torn = False
         lease.patience = patience
@@ -64,6 +69,12 @@ class LeasedConnection(AsyncConnection[Row]):
 
     def __del__(self, *_: object, **__: object) -> None:
         """Nothing is owned, so nothing is warned of."""
+
+    def end(self) -> None:
+        """Refuse whatever comes now, and take back what the app has left on the pooled connection."""
+        self.ended = True
+        notices, notifies, self.prepare_threshold = self.found
+        del self._notice_handlers[notices:], self._notify_handlers[notifies:]
 
     async def __aexit__(self, *_: object) -> None:
         """Neither commit nor close."""
@@ -263,7 +274,7 @@ class PostgresTransaction:
         if not self._ended:
             self._ended = True
             if self._lease is not None:
-                self._lease.ended = True
+                self._lease.end()
             if self._connection.pgconn.pipeline_status != PipelineStatus.OFF:
                 await self._connection.close()
             await self._pool.putconn(self._connection)

@@ -5,14 +5,19 @@ the connection is done in a thread of the loop's executor, while the handler's t
 since the handler only ever waits for one thing; two tasks of one request must not share such a unit.
 
 A thread cannot be ended from outside. What bounds the wait is the server: the engine's connections should have a
-`statement_timeout`, and a request's deadline is set on the transaction.
+`statement_timeout`, and a request's deadline is set on the transaction. Where the request is cancelled while a thread
+waits for an answer, the link is cut first, and the connection closed once that thread has let go of it: psycopg frees
+memory as it closes, and a thread that still reads there would take the whole process with it.
 """
 
 import asyncio
 import contextlib
+import os
+import socket
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final, cast
 
 import sqlalchemy.exc
@@ -22,6 +27,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from workhorse.contracts import ON_USUAL_TERMS, Query, Rows, Terms
 from workhorse.errors import DatabaseUnavailable, OutcomeUnknown, SettingsError, StartupError, UnitClosed, UnitError
 from workhorse.state.postgres import faults
+from workhorse.state.postgres.transaction import ROLLBACK_SECONDS
 from workhorse.state.sqlalchemy.database import ENDED, OPEN_BLOCK, SWALLOWED, lost_connection, refuse_autocommit
 from workhorse.state.sqlalchemy.statements import PULSE, FetchedRows, Params, following
 from workhorse.state.sqlalchemy.watch import KEY, TORN, Watch, watch_engine
@@ -61,16 +67,34 @@ def adapted(params: Params) -> Any:
     return params
 
 
+@contextmanager
+def cut(raw: Any) -> Generator[bool]:
+    """Break the link to the server. True: in the block no thread waits on it any more, so it may be closed."""
+    with contextlib.suppress(Exception), socket.socket(fileno=os.dup(raw.fileno())) as link:
+        link.shutdown(socket.SHUT_RDWR)  # whoever waits has an error at once
+    lock: threading.Lock | None = getattr(raw, "lock", None)  # psycopg2 has its own, which its close() takes
+    if lock is None:
+        yield True
+    elif not lock.acquire(timeout=ROLLBACK_SECONDS):
+        yield False
+    else:
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
 class SQLAlchemySyncTransaction:
     """One transaction on one connection of an app's sync engine (see `contracts.Transaction`)."""
 
-    __slots__ = ("_connection", "_ended", "_make_session", "_session", "_was_lost", "_watch")
+    __slots__ = ("_connection", "_ended", "_ending", "_make_session", "_session", "_was_lost", "_watch")
 
     def __init__(self, connection: Connection, watch: Watch, make_session: Callable[..., Session]) -> None:
         self._connection = connection
         self._watch = watch
         self._make_session = make_session
         self._session: Session | None = None
+        self._ending = threading.RLock()  # two threads may come to an end of it: that of a COMMIT, and a cancellation's
         self._ended = False
         self._was_lost = False
 
@@ -196,24 +220,30 @@ class SQLAlchemySyncTransaction:
 
     def abandon_here(self) -> None:
         """End the connection, in the calling thread."""
-        self._was_lost = self.lost
-        self._unwatch()
-        self._ended = True
-        with contextlib.suppress(Exception):
-            self._connection.invalidate()
-        with contextlib.suppress(Exception):
-            self._connection.close()
+        with self._ending:
+            if self._ended:
+                return
+            self._was_lost = self.lost
+            self._unwatch()
+            self._ended = True
+            with cut(self._watch.raw) as free:
+                for end in (self._connection.invalidate, self._connection.close) if free else ():
+                    with contextlib.suppress(Exception):
+                        end()
 
     def _release(self) -> None:
-        if self._watch.spoiled:
-            self.abandon_here()
-            return
-        self._unwatch()
-        self._ended = True
-        try:
-            self._connection.close()
-        except Exception:  # noqa: BLE001 - the outcome stands; the connection is the pool's to throw away
-            self.abandon_here()
+        with self._ending:
+            if self._ended:
+                return
+            if self._watch.spoiled:
+                self.abandon_here()
+                return
+            self._unwatch()
+            try:
+                self._connection.close()
+            except Exception:  # noqa: BLE001 - the outcome stands; the connection is the pool's to throw away
+                self.abandon_here()
+            self._ended = True
 
     def _unwatch(self) -> None:
         """Let the connection be: what ends its transaction now is the unit."""
