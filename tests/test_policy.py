@@ -95,7 +95,7 @@ def test_a_malformed_option_is_refused(options: dict[str, Any], complaint: str) 
 
 
 def test_a_negative_limit_is_refused() -> None:
-    with pytest.raises(SettingsError, match="cannot be negative"):
+    with pytest.raises(SettingsError, match="and not negative"):
         Policy("GET /a", max_body_bytes=-1)
 
 
@@ -124,3 +124,33 @@ def test_a_template_matches_its_own_instances_and_nothing_longer(template: list[
 def test_a_line_end_is_no_end(make: Callable[[], object]) -> None:
     with pytest.raises(SettingsError):
         make()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_body_bytes": float("inf")},
+        {"max_body_bytes": True},
+        {"deadline": True},
+        {"deadline": "5"},
+        {"public": "no"},
+        {"fast": 1},
+    ],
+    ids=str,
+)
+def test_a_value_of_the_wrong_kind_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(given))):
+        Policy("GET /a", **given)
+
+
+def test_a_literal_further_to_the_left_wins() -> None:
+    table = PolicyTable(
+        [Policy("GET /{a}/b/c"), Policy("GET /x/{b}/{c}"), Policy("GET /x/{rest:path}"), Policy("GET /{any:path}")]
+    )
+    found = {path: table.find("GET", path) for path in ("/x/b/c", "/y/b/c", "/x/y", "/z")}
+    assert {path: policy.pattern if policy else None for path, policy in found.items()} == {
+        "/x/b/c": "GET /x/{b}/{c}",
+        "/y/b/c": "GET /{a}/b/c",
+        "/x/y": "GET /x/{rest:path}",
+        "/z": "GET /{any:path}",
+    }

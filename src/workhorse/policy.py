@@ -7,7 +7,7 @@
 The pattern is a method (or `*`) and a path whose `{name}` segments match any one segment, and a last `{name:path}` any
 number of them, as in the path templates of FastAPI. The table is built once; a request then costs one look-up for a
 path without parameters, and a short walk over the patterns of the same length for one with. Where several match, the
-one that is literal further to the left wins, as in routers that are tries; one that ends in `{name:path}` comes last.
+one wins that is literal at the first place where they differ, as in routers that are tries; `{name:path}` comes last.
 """
 
 import re
@@ -103,10 +103,15 @@ class Policy:
 
     def _faults(self) -> Iterable[str]:
         """What is wrong with the values, beside the pattern."""
-        if self.max_body_bytes is not None and self.max_body_bytes < 0:
-            yield f"has max_body_bytes={self.max_body_bytes}; it cannot be negative"
-        if self.deadline is not None and not 0 < self.deadline <= MAX_DEADLINE_SECONDS:
-            yield f"has deadline={self.deadline}; it is in seconds, more than 0 and at most a day"
+        if self.max_body_bytes is not None and (type(self.max_body_bytes) is not int or self.max_body_bytes < 0):
+            yield f"has max_body_bytes={self.max_body_bytes!r}; it is a whole number, and not negative"
+        if self.deadline is not None and (
+            type(self.deadline) not in {int, float} or not 0 < self.deadline <= MAX_DEADLINE_SECONDS
+        ):
+            yield f"has deadline={self.deadline!r}; it is in seconds, more than 0 and at most a day"
+        for name in ("public", "batched", "fast", "cancel_on_disconnect", "encoded_slashes", "insecure_cross_site"):
+            if type(getattr(self, name)) is not bool:
+                yield f"has {name}={getattr(self, name)!r}; it is True or False"
         if _UNDECODED.search(self.path):
             yield "has a query, a fragment or a percent-encoded character in its path; write the path as it is decoded"
         if self.priority not in {"critical", "high", "normal", "low"}:
@@ -237,11 +242,9 @@ def _open(policy: Policy) -> bool:
     return policy.method == "*" or "{" in policy.path
 
 
-def _rank(policy: Policy) -> tuple[bool, int, tuple[bool, ...]]:
-    """Small for the policies that are to be tried first."""
-    rest = bool(_REST.match(policy.segments[-1]))
-    parameters = tuple(segment.startswith("{") for segment in policy.segments)
-    return rest, -len(policy.segments) if rest else 0, parameters
+def _rank(policy: Policy) -> tuple[int, ...]:
+    """Small for the policies that are to be tried first: at each place a literal, any segment, all the rest."""
+    return tuple(2 if _REST.match(segment) else int(segment.startswith("{")) for segment in policy.segments)
 
 
 def _expression(policy: Policy) -> str:

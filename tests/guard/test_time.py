@@ -523,3 +523,28 @@ def test_an_app_that_looks_whether_its_client_is_there_keeps_its_deadline_and_it
     assert statuses[0] == 504
     assert statuses.count(503) >= 6
     assert most <= 4
+
+
+def test_reading_ahead_for_a_client_that_withholds_its_body_is_no_waiting_of_the_apps() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(5)
+
+    async def never() -> Message:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    guard = guarded(app, Policy("* /", cancel_on_disconnect=True, deadline=0.3))
+    began = time.monotonic()
+    asyncio.run(guard(http_scope("POST", "/", [("content-length", "1")]), never, send))
+    assert sent[0]["status"] == 504
+    assert time.monotonic() - began < 2
+
+
+def test_an_attentive_route_gives_a_slow_upload_its_time() -> None:
+    guard = guarded(reads_all, Policy("* /", cancel_on_disconnect=True, deadline=0.5))
+    assert asyncio.run(slow_body(guard, [(0.4, b"x" * 500), (0.4, b"x" * 500)])).status == 200

@@ -1,15 +1,17 @@
 """The policy of a request is that of the route which serves it, whatever the router does with the path."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import APIRouter, FastAPI, WebSocket
 from litestar import Litestar, get, post
 from litestar.params import PathParameter
 from starlette.applications import Starlette
+from starlette.convertors import CONVERTOR_TYPES, Convertor
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -20,7 +22,9 @@ from tests.asgi_client import StartFailed, call, running
 from workhorse import Guard, Policy, Rate, Service
 from workhorse.errors import SettingsError
 from workhorse.identity import ApiKeys
-from workhorse.integrations import routed_by
+from workhorse.integrations import AppRoute, routed_by
+from workhorse.integrations.agreement import disagreements
+from workhorse.policy import PolicyTable
 from workhorse.principal import Kind, Principal
 from workhorse.settings import GuardSettings, Settings, load_settings
 
@@ -287,3 +291,57 @@ def test_a_guard_alone_is_told_how_the_router_reads_a_path() -> None:
         return [(await call(guard, "POST", path)).status for path in ("/pay", "/pay/", "//pay", "/pay//")]
 
     assert asyncio.run(main()) == [201, 429, 429, 429]
+
+
+def test_litestar_takes_all_the_rest_before_any_segment(settings: Settings) -> None:
+    @get("/a/{x:str}/b")
+    async def one(x: Annotated[str, PathParameter()]) -> str:
+        return x
+
+    @get("/a/{p:path}")
+    async def rest(p: Annotated[str, PathParameter()]) -> str:
+        return str(p)
+
+    policies = [Policy("GET /a/{x}/b", public=True), Policy("GET /a/{p:path}", scope="all")]
+    with pytest.raises(StartFailed, match=r"GET /a/x/b is served by /a/\{p:path\}"):
+        statuses(Litestar([one, rest], openapi_config=None), settings, policies)
+
+
+def test_a_policy_may_speak_of_one_value_of_a_routes_parameter(settings: Settings) -> None:
+    policies = [Policy("GET /accounts/demo", public=True), Policy("GET /accounts/{id}", scope="accounts")]
+    got = statuses(starlette("/accounts/{id}"), settings, policies, "GET /accounts/demo", "GET /accounts/1")
+    assert got == [200, 401]
+
+
+class Everywhere(Convertor[str]):
+    regex = ".+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+def test_a_convertor_that_takes_slashes_is_known_for_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONVERTOR_TYPES, "everywhere", Everywhere())
+    policies = [Policy("GET /files/{p}", scope="files"), Policy("GET /{x}/{y}/{z}", public=True)]
+    with pytest.raises(StartFailed, match=r"/files/\{p:path\} has no policy of its own"):
+        statuses(starlette("/files/{p:everywhere}", "/{x}/{y}/{z}"), settings, policies)
+
+
+def test_a_plain_route_of_an_included_router_has_its_path(settings: Settings) -> None:
+    router = APIRouter()
+    router.add_route("/plain", say)
+    app = FastAPI(openapi_url=None)
+    app.include_router(router, prefix="/v1")
+    assert statuses(app, settings, [Policy("GET /v1/plain", public=True)], "GET /v1/plain") == [200]
+
+
+def test_many_routes_are_compared_in_no_time(settings: Settings) -> None:
+    paths = [f"/part{number}/{{id}}" for number in range(400)]
+    table = PolicyTable([Policy(f"GET {path}", scope="x") for path in paths])
+    routes = [AppRoute(path, "GET") for path in paths]
+    began = time.process_time()
+    assert not list(disagreements(routes, table, first_wins=True))
+    assert time.process_time() - began < 1

@@ -156,7 +156,8 @@ class Body:
             message = await self._receive()
         except BaseException:
             # Given up by the app, as when it looks whether its client is still there: it works on.
-            exchange.come_back(self._limiter)
+            if exchange.waits is self:
+                exchange.come_back(self._limiter)
             raise
         finally:
             self._waited += monotonic() - began
@@ -188,7 +189,7 @@ class Body:
     def _complete(self) -> None:
         """All has come: from here on it is a request among those under way."""
         exchange = self._exchange
-        exchange.body_came(self._waited)
+        exchange.body_came()
         if not exchange.started and not exchange.enter(self._limiter):
             self._refuse(SHED)
 
@@ -209,7 +210,8 @@ class Body:
         """
         if not self._paused_at:
             return None
-        self._exchange.step_aside()
+        if self._exchange.waits.waiting:
+            self._exchange.step_aside()
         pause = now - self._paused_at
         waited = self._waited + pause - self._marked_seconds
         received = self._received - self._marked_bytes

@@ -7,6 +7,7 @@ has been read.
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 from workhorse.asgi import Message, Receive
 
@@ -27,17 +28,28 @@ class ReadAhead:
         # One message, and beside it the last word: that the client is gone, or what ended the reading.
         self._messages: asyncio.Queue[Message | Exception] = asyncio.Queue(maxsize=2)
         self._last: Message | Exception | None = None
+        self.waiting = False
+        """Whether the app waits for the client: the reading ahead itself is no waiting of the app's."""
+        self.waited_seconds = 0.0
         self._task = asyncio.create_task(self._read(), name="read ahead")
 
     async def receive(self) -> Message:
         """The next message. After the last one, that again."""
-        given = self._last if self._last is not None else await self._messages.get()
+        given = self._last if self._last is not None else await self._next()
         if isinstance(given, Exception):
             self._last = given
             raise given
         if given["type"] == "http.disconnect":
             self._last = given
         return given
+
+    async def _next(self) -> Message | Exception:
+        self.waiting, began = True, monotonic()
+        try:
+            return await self._messages.get()
+        finally:
+            self.waited_seconds += monotonic() - began
+            self.waiting = False
 
     async def close(self) -> None:
         """Read no more."""

@@ -32,25 +32,29 @@ __all__ = ["Exchange", "Paced", "Refused", "ReplyIncomplete"]
 
 CLIENT_ERROR: Final = 400
 # Their Content-Length, if they have one, is that of another reply (RFC 9110, section 8.6).
-BODILESS: Final = frozenset({204, 205, 304})
+BODILESS: Final = frozenset({204, 304})
 
 
 class Refused(Exception):  # not a WorkhorseError: it never leaves the guard
     """Ends the app's reading of a body that is refused."""
 
 
-class Paced(Protocol):
-    """A body that must come in time (see `body`)."""
+class Waits(Protocol):
+    """Knows whether the app waits for its client."""
 
     @property
     def waiting(self) -> bool:
-        """Whether the app waits for the client."""
+        """Whether it does."""
         ...
 
     @property
     def waited_seconds(self) -> float:
-        """How long the app has waited for the client so far."""
+        """How long it has so far."""
         ...
+
+
+class Paced(Waits, Protocol):
+    """A body that must come in time (see `body`)."""
 
     def pause(self, now: float) -> Refusal | None:
         """Refuse it if it comes too slowly."""
@@ -59,6 +63,16 @@ class Paced(Protocol):
     def release(self) -> None:
         """Let go of it."""
         ...
+
+
+class _Never:
+    """No body is waited for."""
+
+    waiting = False
+    waited_seconds = 0.0
+
+
+NEVER: Final = _Never()
 
 
 class ReplyIncomplete(Exception):  # not a WorkhorseError: only the server sees it
@@ -98,6 +112,7 @@ class Exchange(RequestContext):
         "started",
         "status",
         "tls",
+        "waits",
     )
 
     def __init__(self, plan: Plan, facts: Facts, send: Send, arrived: float) -> None:
@@ -132,6 +147,8 @@ class Exchange(RequestContext):
         self.complete = True
         """Whether all of the body has come in."""
         self._body: Paced | None = None
+        self.waits: Waits = NEVER
+        """What knows whether the app waits: the body, or what reads it ahead for the app."""
         # The end before its time.
         self._watch: Watch | None = None
         """What looks at the time; None before it begins, and once nothing is left that it could end."""
@@ -194,7 +211,7 @@ class Exchange(RequestContext):
     def expect(self, body: Paced) -> None:
         """Note that a body follows."""
         self.complete = False
-        self._body = body
+        self._body = self.waits = body
 
     def begin(self, watch: Watch) -> None:
         """Begin the time of this request, which runs in the current task."""
@@ -203,10 +220,10 @@ class Exchange(RequestContext):
         self._watch = watch
         watch.add(self)
 
-    def body_came(self, waited_seconds: float) -> None:
+    def body_came(self) -> None:
         """Note that all of the body is here. The time that was spent waiting for the client is not this request's."""
         self.complete = True
-        self.deadline += waited_seconds
+        self.deadline += self.waits.waited_seconds
         if self.started:
             self._unwatch()
 
@@ -273,7 +290,7 @@ class Exchange(RequestContext):
             refusal = body.pause(now)
             # While the app waits for the client, it is the body's pace that counts; else the app works, with or without
             # having read all of it, and the time that it waited is added as it is once all has come.
-            deadline = now if body.waiting else deadline + body.waited_seconds
+            deadline = now if self.waits.waiting else deadline + self.waits.waited_seconds
         if refusal is None and not self.started and now > deadline:
             refusal = Refusal("deadline", DeadlineExceeded())
         if refusal is not None:

@@ -218,6 +218,8 @@ class Guard:
     async def _call_attentively(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
         """Call the app, and end the request when its client goes away."""
         ahead = ReadAhead(receive, exchange.client_gone)
+        if exchange.body_type is not None:
+            exchange.waits = ahead
         try:
             await self._app(scope, ahead.receive, exchange.send)
         finally:

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from time import monotonic, time
 from typing import Any, Final
 
+import msgspec
+
 from workhorse.asgi import ASGIApp, Message, Receive, Scope, Send
 from workhorse.context import CURRENT
 from workhorse.errors import Problem
@@ -301,15 +303,16 @@ class _Socket:
             left = self._exchange.principal.expires - time()
             await asyncio.sleep(max(MESSAGE_SECONDS, min(ASK_AGAIN_SECONDS, left)))
             try:
-                await self._ask_again()
+                await self._ask_again(at_rest=True)
             except Exception:  # noqa: BLE001 - nobody else would see it, and a caller nobody can ask for is not known
                 await self._refuse_caller(INTERNAL_ERROR)
 
-    async def _ask_again(self) -> None:
+    async def _ask_again(self, *, at_rest: bool = False) -> None:
         assert self._credentials is not None
         self._asked = monotonic()
         exchange = self._exchange
-        principal = await self._permission.still(self._credentials, exchange.principal, exchange.route)
+        credentials = msgspec.structs.replace(self._credentials, at_rest=at_rest) if at_rest else self._credentials
+        principal = await self._permission.still(credentials, exchange.principal, exchange.route)
         if principal is None:
             await self._refuse_caller(POLICY_VIOLATION)
         else:

@@ -53,6 +53,8 @@ class Credentials(msgspec.Struct, frozen=True, gc=False):  # one a request, and 
     """X-API-Key."""
     certificate: bytes | None = None
     """The header in which a proxy passed a client certificate on. Only ever that of a trusted proxy."""
+    at_rest: bool = False
+    """Whether nothing came with them: an open socket's sender is asked for again, which is no use of a session."""
 
 
 class NotAuthenticated(Problem):

@@ -181,7 +181,7 @@ class Sessions:
             principal = await self._find(credentials, now)
         except Refused as refused:
             raise NotAuthenticated(refused.reason) from None
-        if now - principal.record.seen >= TOUCH_SECONDS:
+        if now - principal.record.seen >= TOUCH_SECONDS and not credentials.at_rest:
             principal = await self._touch(principal, now)
         if endings == self._endings:
             self._remember(principal, now)

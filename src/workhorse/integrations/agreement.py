@@ -7,7 +7,7 @@ or another route must be the one that serves it. Whatever could be seen in two w
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 from typing import Final, NamedTuple
@@ -58,12 +58,15 @@ def disagreements(routes: Sequence[AppRoute], table: PolicyTable, *, first_wins:
             told.add(key)
             yield fault
     yield from _told_apart_by_host(routes)
-    longest = max((route.path.count("/") for route in routes), default=0)
-    longest = max(longest, *(policy.path.count("/") for policy in table), 0)
+    longest = max((path.count("/") for path in (*(r.path for r in routes), *(p.path for p in table))), default=0)
+    by_begin = _by_begin(table)
+    routed = {shapes(route.path) for route in routes}
     for one in served:
-        for other in table:
+        for other in by_begin(one.route.path):
             if other is one.policy or not _answers(other, one.asked):
                 continue
+            if shapes(other.path) not in routed and covers(one.route.path, other.path, longest):
+                continue  # for some values of the route's own parameters, which is what its author wants
             path = _stolen(one, other, table, served, longest=longest, first_wins=first_wins)
             if path is not None and (key := (one.route.path, other.pattern)) not in told:
                 told.add(key)
@@ -102,24 +105,43 @@ def _stolen(
         if not any(
             rival.policy is found
             and rival.method == one.method
-            and _comes_before(rival, one, segments, first_wins=first_wins)
-            and takes(rival.route.path, segments, longest)
+            and _comes_before(rival, one, first_wins=first_wins)
+            and takes(rival.route.path, segments, longest, all_values=first_wins)
             for rival in served
         ):
             return path
     return None
 
 
-def _comes_before(rival: Served, one: Served, path: Segments, *, first_wins: bool) -> bool:
-    """Whether the router takes `rival` where both fit `path`."""
+def _comes_before(rival: Served, one: Served, *, first_wins: bool) -> bool:
+    """Whether the router takes `rival` where both fit."""
     if first_wins:
         return rival.place < one.place
     theirs, ours = rival.route.path.split("/")[1:], one.route.path.split("/")[1:]
-    for place in range(len(path)):
-        ranks = [0 if place < len(side) and "{" not in side[place] else 1 for side in (theirs, ours)]
-        if ranks[0] != ranks[1]:
+    for left, right in zip(theirs, ours, strict=False):
+        ranks = _rank(left), _rank(right)
+        if ranks[0] != ranks[1] or ranks[0] == 1:
             return ranks[0] < ranks[1]
-    return bool(_REST.fullmatch(ours[-1])) and not _REST.fullmatch(theirs[-1])
+    return False
+
+
+def _rank(segment: str) -> int:
+    """What Litestar's router tries first at a place: a literal, then what takes all the rest, then any segment."""
+    return 0 if "{" not in segment else 1 if _REST.fullmatch(segment) else 2
+
+
+def _by_begin(table: PolicyTable) -> Callable[[str], Iterable[Policy]]:
+    """Finds the policies that may meet a path, by its first segment: nearly all of a large app do not."""
+    named: dict[str, list[Policy]] = {}
+    for policy in table:
+        first = policy.segments[0]
+        named.setdefault("{" if "{" in first else first, []).append(policy)
+
+    def find(path: str) -> Iterable[Policy]:
+        first = path.split("/")[1]
+        return table if "{" in first else (*named.get(first, ()), *named.get("{", ()))
+
+    return find
 
 
 def _without_its_own(one: Served) -> str:
@@ -158,6 +180,17 @@ def speaks_of(policy: Policy, route: AppRoute) -> bool:
     return list(map(shape, ours)) == list(map(shape, theirs))
 
 
+def shapes(path: str) -> Segments:
+    """The template, its parameters without their names."""
+    return tuple(map(shape, path.rstrip("/").split("/")))
+
+
+def covers(template: str, path: str, longest: int) -> bool:
+    """Whether every path of one template is one of the other's, too."""
+    given = tuple(SAMPLE if _PARAMETER.fullmatch(segment) else segment for segment in path.split("/")[1:])
+    return ":path}" not in path and takes(template, given, longest, all_values=False)
+
+
 def shape(segment: str) -> str:
     """The segment, its parameters without their names."""
     return "{rest}" if _REST.fullmatch(segment) else _PARAMETER.sub("{}", segment)
@@ -173,23 +206,28 @@ def may_meet(one: str, other: str) -> bool:
     return True
 
 
-def takes(template: str, path: Segments, longest: int) -> bool:
-    """Whether the template takes every path like this one, in which `SAMPLE` is any segment."""
-    return any(_takes(segments, path) for segments in variants(template, longest))
+def takes(template: str, path: Segments, longest: int, *, all_values: bool) -> bool:
+    """Whether the template takes every path like this one, in which `SAMPLE` is any segment.
+
+    `all_values`: a parameter with a convertor, such as for numbers, takes not every segment, but leaves the rest to
+    other routes. A trie does not: it never goes back.
+    """
+    return any(_takes(segments, path, all_values=all_values) for segments in variants(template, longest))
 
 
-def _takes(segments: Segments, path: Segments) -> bool:
+def _takes(segments: Segments, path: Segments, *, all_values: bool) -> bool:
     if segments and _REST.search(segments[-1]):
         segments = fill(segments, len(path))
-    return len(segments) == len(path) and all(map(_takes_segment, segments, path))
+    return len(segments) == len(path) and all(
+        _takes_segment(segment, given, all_values=all_values) for segment, given in zip(segments, path, strict=True)
+    )
 
 
-def _takes_segment(segment: str, given: str) -> bool:
+def _takes_segment(segment: str, given: str, *, all_values: bool) -> bool:
     if "{" not in segment:
         return segment == given
     if _PARAMETER.fullmatch(segment):
-        # A convertor for numbers, say, leaves the rest to other routes.
-        return bool(_ANYTHING.fullmatch(segment))
+        return not all_values or bool(_ANYTHING.fullmatch(segment))
     return given != SAMPLE and meet_segment(segment, given) is not None
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from django import urls
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
+from django.urls.converters import get_converters
 from django.urls.resolvers import LocalePrefixPattern, RoutePattern
 
 from workhorse.integrations.routes import AppRoute, source_of
@@ -21,6 +22,7 @@ _PARAMETER: Final = re.compile(r"<(?:(?P<converter>[^<>:\s]+):)?(?P<name>[^<>\s]
 # Django has no types.
 DJANGO_URLS: Final[Any] = urls
 DJANGO_SETTINGS: Final[Any] = settings
+DJANGO_CONVERTERS: Final[Any] = get_converters
 METHODS: Final = ("get", "post", "put", "patch", "delete")
 
 
@@ -45,8 +47,14 @@ def prefix_of(app: object) -> str:
 def template_of(route: str) -> str:
     """The route of a `path()`, such as `accounts/<int:pk>/`, as a template: `accounts/{pk}/`."""
     return _PARAMETER.sub(
-        lambda match: f"{{{match['name']}:path}}" if match["converter"] == "path" else f"{{{match['name']}}}", route
+        lambda match: f"{{{match['name']}:path}}" if _takes_slashes(match["converter"]) else f"{{{match['name']}}}",
+        route,
     )
+
+
+def _takes_slashes(converter: str | None) -> bool:
+    known: Any = DJANGO_CONVERTERS().get(converter or "str")
+    return known is not None and re.fullmatch(known.regex, "a/b") is not None
 
 
 def _walk(patterns: Iterable[Any], prefix: str) -> Iterator[AppRoute]:

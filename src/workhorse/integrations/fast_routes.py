@@ -17,13 +17,13 @@ from typing import Any, Final, cast
 from fastapi import FastAPI, params
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.exceptions import ResponseValidationError
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIRouter
 from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import Host, Match
 
 from workhorse.asgi import ASGIApp, Message, Receive, Scope, Send, route_path
 from workhorse.errors import SettingsError
@@ -38,6 +38,7 @@ JSON: Final = b"application/json"
 class FastRoute:
     """What is known of a route before the first request."""
 
+    route: APIRoute
     call: Callable[..., Awaitable[Any]]
     parameter: str
     body: Any
@@ -111,6 +112,7 @@ def fast_route(app: FastAPI, policy: Policy) -> FastRoute:
         )
     (parameter,) = found.dependant.body_params
     return FastRoute(
+        route=found,
         call=found.endpoint,
         parameter=parameter.name,
         body=parameter,
@@ -127,6 +129,9 @@ def obstacles(app: FastAPI, route: APIRoute) -> Iterable[str]:
         yield "a route before it takes its requests"
     if app.user_middleware:
         yield "the app has middleware of its own"
+    own = (type(app).__call__, type(app).build_middleware_stack, type(app.router))
+    if own != (FastAPI.__call__, FastAPI.build_middleware_stack, APIRouter):
+        yield "the app or its router is of a class that does more than FastAPI's"
     if type(route) is not APIRoute or "{" in route.path:
         yield "its path has parameters, or its class is an own one"
     if not inspect.iscoroutinefunction(inspect.unwrap(route.endpoint)):
@@ -164,6 +169,8 @@ def taken_before(app: FastAPI, route: APIRoute) -> bool:
     for earlier in app.routes:
         if earlier is route:
             return False
+        if isinstance(earlier, Host):
+            return True  # by a header that differs from request to request
         if any(earlier.matches({**path, "method": method})[0] is Match.FULL for method in route.methods or ()):
             return True
     return False
@@ -204,33 +211,58 @@ class FastLayer:
                 await reply(route, result, send)
                 return
         except Exception as error:  # noqa: BLE001 - the app's handlers may be for any, and what they leave is raised
-            await self._handle(error, scope, receive, send)
+            await self._handle(error, self._as_routed(scope, route), receive, send)
             return
         await result(scope, receive, send)
 
+    def _as_routed(self, scope: Scope, route: FastRoute) -> Scope:
+        """The scope as the framework gives it to an exception handler."""
+        return {**scope, "app": self._app, "router": self._app.router, "route": route.route, "endpoint": route.call,
+                "path_params": {}}  # fmt: skip
+
     async def _handle(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
-        """Do with an exception what Starlette would.
+        """Do with an exception what Starlette would: the handler for it, or for what that raises in turn.
 
         Raises:
             Exception: the app has no handler for it, or only one of last resort.
         """
         handlers = self._app.exception_handlers
-        handler: Any = handlers.get(error.status_code) if isinstance(error, HTTPException) else None
-        kinds = (kind for kind in type(error).__mro__ if kind in handlers and kind is not Exception)
-        handler = handler or next((handlers[kind] for kind in kinds), None)
-        last_resort = handler is None
-        if last_resort:
-            handler = handlers.get(Exception) or handlers.get(500)
+        request = Request(cast("Any", scope), cast("Any", receive), cast("Any", send))
+        for again in (True, False):
+            handler = handler_of(error, handlers)
             if handler is None:
-                raise error
-        request = Request(cast("Any", {**scope, "app": self._app}), cast("Any", receive), cast("Any", send))
-        if inspect.iscoroutinefunction(handler):
-            response: Response = await handler(request, error)
-        else:
-            response = await run_in_threadpool(handler, request, error)
-        await response(cast("Any", scope), cast("Any", receive), cast("Any", send))
-        if last_resort:
-            raise error
+                break
+            try:
+                response = await call_handler(handler, request, error)
+            except Exception as other:
+                if not again or handler_of(other, handlers) is None:
+                    raise
+                error = other
+                continue
+            await response(cast("Any", scope), cast("Any", receive), cast("Any", send))
+            return
+        last_resort: Any = handlers.get(500) or handlers.get(Exception)
+        if last_resort is not None:
+            response = await call_handler(last_resort, request, error)
+            await response(cast("Any", scope), cast("Any", receive), cast("Any", send))
+        raise error
+
+
+def handler_of(error: Exception, handlers: Mapping[Any, Any]) -> Any:
+    """The app's handler for an exception; None where there is only one of last resort, or none."""
+    if isinstance(error, HTTPException) and error.status_code != 500 and error.status_code in handlers:
+        return handlers[error.status_code]
+    return next((handlers[kind] for kind in type(error).__mro__ if kind in handlers and kind is not Exception), None)
+
+
+async def call_handler(handler: Any, request: Request, error: Exception) -> Response:
+    """The reply of one of the app's exception handlers."""
+    response: Response
+    if inspect.iscoroutinefunction(handler):
+        response = await handler(request, error)
+    else:
+        response = await run_in_threadpool(handler, request, error)
+    return response
 
 
 class Remembered:

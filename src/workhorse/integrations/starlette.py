@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 from starlette.applications import Starlette
+from starlette.convertors import CONVERTOR_TYPES
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,6 +37,7 @@ __all__ = [
 
 # What Starlette puts into `detail` when it was given none.
 PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
+CONVERTED: Final = re.compile(r"\{(?P<name>[^{}:]*):(?P<convertor>[^{}]*)\}")
 PARAMETER: Final = re.compile(r"\{[^/}]*\}")
 # One that each of Starlette's path convertors takes: str, int, float and path; uuid.
 SAMPLES: Final = ("1", "00000000-0000-4000-8000-000000000000")
@@ -141,15 +143,29 @@ def _walk(routes: Iterable[BaseRoute], prefix: str) -> Iterator[AppRoute]:
             found = _walk(inner, prefix) if inner else [AppRoute(prefix + "/{rest:path}", "*")]
             yield from (replace(one, host=route.host) for one in found)
         elif isinstance(route, WebSocketRoute):
-            yield AppRoute(prefix + route.path, "WEBSOCKET", source_of(route.endpoint), route.name)
+            yield AppRoute(with_all_segments(prefix + route.path), "WEBSOCKET", source_of(route.endpoint), route.name)
         elif isinstance(route, Route):
             yield from of_endpoint(prefix + route.path, route.methods, route.endpoint, route.name)
         else:
             yield from _of_unknown(route, prefix)
 
 
+def with_all_segments(path: str) -> str:
+    """The template with `:path` for every convertor that takes slashes, which an app's own may be."""
+    return CONVERTED.sub(
+        lambda match: f"{{{match['name']}:path}}" if takes_slashes(match["convertor"]) else match[0], path
+    )
+
+
+def takes_slashes(convertor: str) -> bool:
+    """Whether a path convertor of this name takes more than one segment."""
+    known = CONVERTOR_TYPES.get(convertor)
+    return known is not None and re.fullmatch(known.regex, "a/b") is not None
+
+
 def of_endpoint(path: str, methods: Iterable[str] | None, endpoint: Any, name: str) -> Iterator[AppRoute]:
     """The routes of one endpoint: HEAD goes with GET, and is not listed beside it."""
+    path = with_all_segments(path)
     listed = set(methods or ("*",))
     for method in sorted(listed - {"HEAD"} if "GET" in listed else listed):
         yield AppRoute(path, method, source_of(endpoint), name)
@@ -164,7 +180,7 @@ def _of_unknown(route: BaseRoute, prefix: str) -> Iterator[AppRoute]:
     if contexts is not None:
         for context in contexts():
             inner = getattr(context, "starlette_route", None)
-            if isinstance(inner, (Mount, Host, WebSocketRoute)):
+            if isinstance(inner, (Mount, Host, WebSocketRoute)) or (isinstance(inner, Route) and not context.path):
                 yield from _walk([inner], prefix)
             else:
                 yield from of_endpoint(prefix + context.path, context.methods, context.endpoint, context.name)

@@ -76,6 +76,8 @@ class BoundedProtocol(HttpToolsProtocol):
     config: BoundedConfig
     _unused: int = 0
     """Bytes that came since the parser last made something of them."""
+    _in_head: bool = False
+    """Whether fields that come are those of a head, and no trailers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or hang up on it if there are too many."""
@@ -93,9 +95,23 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.write(TOO_LARGE)
             self.transport.close()
 
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field has come; one of a trailer is dropped.
+
+        uvicorn would put it among those of the head, of which the proxies in front and the guard have made sure.
+        """
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """A head is complete."""
         self._unused = 0
+        self._in_head = False
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

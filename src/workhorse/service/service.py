@@ -20,6 +20,7 @@ from workhorse.guard import Guard, compile_plan
 from workhorse.guard.controls import ControlMap, control_map
 from workhorse.identity.scheme import Identity, Scheme, Surroundings
 from workhorse.integrations import (
+    AppRoute,
     adopt,
     describe,
     innermost,
@@ -126,6 +127,8 @@ class Service:
         self._given = settings
         self._settings: Settings | None = settings
         self._phase = Phase.STOPPED
+        self._checked: list[AppRoute] | None = None
+        """The routes that were held against the policies."""
         self._broken = False
         """Whether the app's own lifespan has ended with an error while it served."""
         self._rooms: Rooms | None = None
@@ -360,7 +363,9 @@ class Service:
                     " who calls: give the Service an identity, such as identity=Bearer()"
                 )
             return
-        routes, first_wins = routes_in_order(self._routed) or ((), False)
+        routes, first_wins = routes_in_order(self._routed) or ([], False)
+        if routes == self._checked:
+            return  # of two looks at the start, the second is for what came between
         open_routes = uncovered(list_routes(self._routed) or (), self._table)
         if open_routes:
             listed = "".join(f"\n  {route.method} {route.path}  {route.source}".rstrip() for route in open_routes)
@@ -369,6 +374,7 @@ class Service:
                 "Write one for each: with a scope, or with public=True for those that anybody may call."
             )
         self._refuse(disagreements(routes, self._table, first_wins=first_wins))
+        self._checked = routes
 
     def _refuse(self, faults: Iterable[str]) -> None:
         listed = "".join(f"\n  {fault}" for fault in faults)
