@@ -9,7 +9,7 @@ READY   := $(VENV)/.ready
 JOBS    ?= 2
 SECONDS ?= 600
 
-.PHONY: help demo test fast lint format crash wheel test-compiled browser fuzz attack \
+.PHONY: help demo test fast lint format crash wheel test-compiled browser fuzz attack audit-interop \
         bench-bank bench-start bench-guard bench-connections bench-jobs bench-unit bench-cache lock clean
 
 help: ## List the commands.
@@ -77,6 +77,9 @@ bench-guard: $(READY) ## Count what the guard costs beside the libraries that it
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m guard $(ARGS)
 
+audit-interop: $(READY) ## Hold the audit log against Go's own packages, both ways (needs go and golang.org/x/mod, as in Debian).
+	@$(BIN)/python -m tests.audit.interop
+
 bench-bank: $(READY) ## Time the bank beside plain FastAPI + SQLAlchemy and bare pgbench.
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m bank $(ARGS)
@@ -99,7 +102,7 @@ bench-cache: $(READY) ## Time the cache beside aiocache and cashews.
 
 lock: $(READY) ## Renew the locked requirements (all hashed, no registry named).
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --extra embedded --extra uvicorn --extra hypercorn --extra reload --extra redis --extra identity --extra docs --extra sqlalchemy --extra encryption --extra cron requirements/dev.in -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --extra embedded --extra uvicorn --extra hypercorn --extra reload --extra redis --extra identity --extra docs --extra sqlalchemy --extra encryption --extra audit --extra cron requirements/dev.in -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade benchmarks/requirements.in -o benchmarks/requirements.txt
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade fuzz/requirements.in -o fuzz/requirements.txt
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.12 --upgrade attack/requirements.in -o attack/requirements.txt
