@@ -68,7 +68,7 @@ def bearer(certificates: Certificates | None = None) -> Bearer:
     return Bearer(Issuer(ISSUER, keys=keys), audience=AUDIENCE, realm="bank", certificates=certificates)
 
 
-def ask(identity: Identity, **credentials: bytes | None) -> Principal:
+def ask(identity: Identity, **credentials: Any) -> Principal:
     """Ask as the guard does."""
     presented, now = Credentials(**credentials), time.time()
     known = identity.recall(presented, now)
