@@ -9,7 +9,7 @@ READY   := $(VENV)/.ready
 JOBS    ?= 2
 SECONDS ?= 600
 
-.PHONY: help demo test fast lint format crash wheel test-compiled browser fuzz attack audit-interop \
+.PHONY: help demo test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
         bench-bank bench-start bench-guard bench-connections bench-jobs bench-unit bench-cache lock clean
 
 help: ## List the commands.
@@ -35,8 +35,11 @@ test: $(READY) ## Run all tests: the fast ones first, then the slow ones.
 fast: $(READY) ## Run the fast tests only.
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not crash" $(ARGS)
 
-crash: $(READY) ## Kill the bank and its Postgres a hundred times under load.
+crash: $(READY) ## Strike the bank, its workers, Postgres and Valkey a hundred times under load.
 	@BANK_CRASH_KILLS=100 $(BIN)/python -m pytest -q -m crash $(ARGS)
+
+soak: $(READY) ## Besiege the bank with everything on for an hour or more (ARGS="--minutes 30", "--seed N").
+	@PYTHONPATH=examples/bank $(BIN)/python -m tests.crash.soak $(ARGS)
 
 lint: $(READY) ## Check format, style, types and the import arrows.
 	@$(BIN)/ruff format --check .

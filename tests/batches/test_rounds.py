@@ -1,6 +1,7 @@
 """One batch at a time on a real database, its members played by the tests: what each is told, and what stands."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import uuid4
@@ -257,7 +258,7 @@ def test_a_member_that_fails_after_its_outcome_is_undone_and_the_others_run_agai
         with pytest.raises(RunAgain):
             await replies
         if fault == "is slow":
-            with pytest.raises(SlowHandler):
+            with pytest.raises(RunAgain):
                 await reply(bad)
         assert await stage.notes() == []
         repeated, other = stage.put("good", alone=True), stage.put("other")
@@ -304,3 +305,31 @@ def test_a_wrong_number_of_outcomes_is_an_error_that_names_the_function(database
         assert await stage.notes() == []
 
     play(database_url, scene, forgets)
+
+
+def test_a_handler_that_is_ready_while_its_batch_is_undone_is_told_that_nothing_stands(database_url: str) -> None:
+    """The process stood still for longer than a handler may take, and the handler went on during the rollback."""
+
+    async def scene(stage: Stage) -> None:
+        member = stage.put("late", a_claim())
+        await member.outcome
+        time.sleep(0.2)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        with pytest.raises(RunAgain):
+            await reply(member)
+        assert await stage.notes() == []
+
+    play(database_url, scene, reply_seconds=0.1)
+
+
+def test_a_handler_that_is_slow_by_itself_as_well_is_at_fault(database_url: str) -> None:
+    async def scene(stage: Stage) -> None:
+        member = stage.put("slow", alone=True)
+        await member.outcome
+        await asyncio.sleep(0.3)
+        with pytest.raises(SlowHandler):
+            await reply(member)
+        assert await stage.notes() == []
+
+    play(database_url, scene, reply_seconds=0.1)

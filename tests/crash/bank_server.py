@@ -1,5 +1,7 @@
 """The bank under test: `workhorse run` in a session of its own, to be killed whole or in parts, and started again.
 
+Jobs are none of its business here: `workhorse worker` runs them (`job_workers.py`).
+
 `supervise` plays the part of systemd or Kubernetes: whenever the main process has ended, it starts the bank anew.
 """
 
@@ -8,7 +10,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import sysconfig
 import time
 from pathlib import Path
@@ -16,10 +17,24 @@ from typing import Final
 
 from bank.demo_server import FOLDER, demo_environment
 from bank.traffic_http import Address
+from tests.crash.processes import alive, processes, session
 
 STOP_SECONDS: Final = 20.0
 GONE_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.005
+
+WORKHORSE: Final = str(Path(sysconfig.get_path("scripts")) / "workhorse")
+
+
+def environment_of(embedded_folder: Path, temporary: Path) -> dict[str, str]:
+    """The environment of the bank's processes. What a killed one could not clear away goes with the test's folder."""
+    return {
+        **demo_environment(os.environ),
+        "WORKHORSE_EMBEDDED__FOLDER": str(embedded_folder),
+        "WORKHORSE_ENVIRONMENT": "test",
+        "WORKHORSE_JOBS__IN_PROCESS": "off",
+        "TMPDIR": str(temporary),
+    }
 
 
 class BankServer:
@@ -48,14 +63,8 @@ class BankServer:
 
     def start(self) -> None:
         """Start it. That it serves is for the clients to find out."""
-        environment = {
-            **demo_environment(os.environ),
-            "WORKHORSE_EMBEDDED__FOLDER": str(self._embedded_folder),
-            "WORKHORSE_ENVIRONMENT": "test",
-            # What a killed process could not clear away goes with the test's own folder.
-            "TMPDIR": str(self.log.parent),
-        }
-        command = [str(Path(sysconfig.get_path("scripts")) / "workhorse"), "run", "bank.app:service"]
+        environment = environment_of(self._embedded_folder, self.log.parent)
+        command = [WORKHORSE, "run", "bank.app:service"]
         command += ["--host", self.address.host, "--port", str(self.address.port), "--workers", str(self._workers)]
         self.starts += 1
         with self.log.open("ab") as log:
@@ -72,7 +81,7 @@ class BankServer:
         """Its processes and the end of its log without the driver's complaints, for the message of a failure."""
         here = session(self.main) if self._main is not None else []
         lines = [f"{pid} (parent {parent}) {command or 'ended'}" for pid, parent, command in processes() if pid in here]
-        log = [line for line in self.log.read_text().splitlines() if "psycopg" not in line]
+        log = [line for line in self.log.read_text("utf-8", "replace").splitlines() if "psycopg" not in line]
         return "\n".join([f"started {self.starts} times; its processes:", *lines, "its log ends:", *log[-40:]])
 
     def kill_all(self) -> None:
@@ -114,35 +123,3 @@ class BankServer:
                 self._main.wait(STOP_SECONDS)
         self.kill_all()
         self._main.wait(STOP_SECONDS)
-
-
-def processes() -> list[tuple[int, int, str]]:
-    """Pid, parent and command line of every process."""
-    if sys.platform != "linux":
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-        rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-        return [(int(pid), int(parent), command) for pid, parent, command in rows]
-    found: list[tuple[int, int, str]] = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                # After the command in parentheses, which may hold anything: state, parent, ... (proc_pid_stat(5)).
-                _, parent, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-                found.append((int(folder.name), int(parent), command))
-    return found
-
-
-def session(leader: int) -> list[int]:
-    """The processes of a session."""
-    pids: list[int] = []
-    for pid, _, _ in processes():
-        with contextlib.suppress(OSError):
-            if os.getsid(pid) == leader:
-                pids.append(pid)
-    return pids
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs. One that has ended and that nobody has asked about has no command line any more."""
-    return any(other == pid and command for other, _, command in processes())

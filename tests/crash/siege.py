@@ -1,12 +1,19 @@
-"""One run: clients load the bank, and its processes and its Postgres are killed under them, again and again."""
+"""One siege: clients load the bank, workers run its jobs, and all of them are killed, again and again.
+
+    clients ──▶ bank (one main process, some that serve) ──▶ Postgres, Valkey
+                workers of jobs ─────────────────────────▶
+
+Everything is a process of its own, as in production, and everything is struck (`kills.py`). When the plan is done the
+clients have their last answers, the workers all that was left to do; then the database is read (`evidence.py`) and held
+against what the clients saw (`verdict.py`).
+"""
 
 import asyncio
+import contextlib
 import random
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from os import kill as send_signal
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,26 +21,60 @@ import psycopg
 
 from bank.callers import Callers, issue_tokens
 from bank.demo_server import FOLDER
-from bank.seed import seed as seed_bank
 from bank.traffic import find_parties
 from bank.traffic_http import Address, Line, ask, encode_request
 from tests.crash.bank_server import BankServer
-from tests.crash.clients import Client, Witness
-from tests.crash.kills import Kill, Target, Wound, plan_kills
-from tests.crash.verdict import Posted
-from workhorse.embedded import ServerName, ServerState, ServerStatus, attach, status, stop
+from tests.crash.blows import RECOVERY_SECONDS, Striker
+from tests.crash.clients import Client, Witness, watch_books
+from tests.crash.evidence import Evidence, gather, rest
+from tests.crash.history import Taskmaster, write_history
+from tests.crash.job_workers import JobWorkers
+from tests.crash.kills import Target, Wound, plan_kills
+from tests.crash.logs import LogReader
+from tests.crash.verdict import (
+    judge_books,
+    judge_days,
+    judge_jobs,
+    judge_news,
+    judge_payments,
+    judge_rest,
+    judge_wishes,
+)
+from workhorse.embedded import attach, stop
 from workhorse.servers.launch import free_port
 from workhorse.settings import load_settings
 
-CLIENTS: Final = 16
-WORKERS: Final = 2
+SERVERS: Final = 2
 # Few, so that every transfer meets others on its accounts.
 ACCOUNTS: Final = 50
-RECOVERY_SECONDS: Final = 30.0
 START_SECONDS: Final = 60.0
-POLL_SECONDS: Final = 0.005
 # The jobs of killed workers come back after their lease, and failed ones after their pause.
 JOBS_SECONDS: Final = 90.0
+# A worker that was not heard of for 10 s is found out by the beat of another, which has one each 4 s (`WorkerOptions`).
+LEASE_SECONDS: Final = 14.0
+REST_SECONDS: Final = 30.0
+WATCH_SECONDS: Final = 0.5
+BOOKS_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How large a siege is, and what is struck. The clients' rest is in seconds, between two wishes of each."""
+
+    kills: int
+    clients: int = 16
+    workers: int = 2
+    client_rest: float = 0.0
+    targets: tuple[Target, ...] = tuple(Target)
+
+
+@dataclass(slots=True)
+class Watch:
+    """What was seen of the jobs while all went on."""
+
+    oldest_orphan: float = 0.0
+    """The longest that a job was held by a worker that was not heard of, in seconds."""
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,150 +83,227 @@ class Aftermath:
 
     witness: Witness
     wounds: list[Wound]
-    posted: list[Posted]
-    """All transfers but the opening balances, as the database has them."""
-    kept_replies: int
-    """Replies kept for retries."""
+    found: Evidence
     audit: dict[str, Any]
-    """What GET /books/audit said, once the jobs were done."""
-    wrong_balances: list[tuple[int, int, int]]
-    """Accounts whose balance is not the sum of their entries: id, balance, sum."""
-    totals: dict[str, int]
-    """The sum of all balances, by currency."""
+    """What GET /books/audit said."""
+    cached: int | None
+    """The transfers that the cached books had at last."""
+    watch: Watch
+    quiet_seconds: float
+    """From the last answer to the end of the last job."""
+    workers: int
     starts: int
     """How often the bank's main process was started."""
+    worker_starts: int
+    complaints: list[str]
+    """Workers that ended by themselves, or did not end when told to."""
     seconds: float
-    bank_log: str
+    errors: list[str]
+    """What the bank and its workers called an error in their logs."""
+
+    def faults(self) -> dict[str, list[str]]:
+        """Every broken promise, by what was promised."""
+        witness, found = self.witness, self.found
+        return {
+            "answers": witness.faults,
+            "wishes": judge_wishes(witness.orders, witness.answers, found),
+            "replies": self.unkept_replies(),
+            "payments": judge_payments(found.mandates, found.payments, found.today),
+            "news": judge_news(found.told, found.announced, found.advised),
+            "days": judge_days(found.over, found.reports, found.closed),
+            "jobs": judge_jobs(found),
+            "rest": judge_rest(found, self.workers),
+            "books": judge_books(found, self.audit, self.cached),
+            "processes": self.complaints,
+            "errors": self.errors,
+        }
+
+    def unkept_replies(self) -> list[str]:
+        """A reply is kept for each key, and for no other."""
+        wanted = len(self.witness.orders)
+        kept = self.found.kept_replies
+        return [] if kept == wanted else [f"{kept} replies are kept for {wanted} keys"]
 
 
-async def besiege(folder: Path, *, kills: int, seed: int) -> Aftermath:
+Tell = Callable[[int, Wound, Witness], None]
+
+
+def in_silence(_number: int, _wound: Wound, _witness: Witness) -> None:
+    """Tell nobody."""
+
+
+async def besiege(folder: Path, scale: Scale, *, seed: int, tell: Tell = in_silence) -> Aftermath:
     """Run it. Everything that was started is stopped at the end.
 
     Args:
-        folder: an empty folder for the servers' data and the bank's log.
-        kills: how many.
+        folder: an empty folder for the servers' data and the logs.
+        scale: how large.
         seed: the schedule and the clients' choices follow from it.
+        tell: called after each kill, with its number from 1.
 
     Raises:
         AssertionError: the bank did not recover in time.
     """
     embedded = folder / "embedded"
     address = Address("127.0.0.1", free_port("127.0.0.1", 0))
-    bank = BankServer(address, embedded, workers=WORKERS, log=folder / "bank.log")
+    bank = BankServer(address, embedded, workers=SERVERS, log=folder / "bank.log")
+    workers = JobWorkers(embedded, count=scale.workers, log=folder / "workers.log")
+    logs = [LogReader(bank.log), LogReader(workers.log)]
     started = time.monotonic()
-    with attach(embedded, cache=False) as attachment:
+    with attach(embedded) as attachment:
+        url = attachment.database_url
         try:
             bank.start()
             callers = issue_tokens(load_settings(FOLDER, embedded={"folder": embedded}))
             await _until_ready(address)
-            seed_bank(attachment.database_url, accounts=ACCOUNTS, report=lambda _: None)
-            witness, wounds = await _fight(bank, callers, embedded, plan_kills(seed, kills), seed)
-            audit = await _audit_when_all_is_done(address, callers.auditor)
-            return _inspect(attachment.database_url, bank, witness, wounds, audit, time.monotonic() - started)
+            await asyncio.to_thread(write_history, url, accounts=ACCOUNTS, days=scale.kills)
+            workers.start()
+            witness, wounds, watch = await _fight(bank, workers, callers, embedded, url, scale, seed, tell, logs)
+            quiet = await _settle(url, bank, workers)
+            left_over = await _rest(url, workers)
+            audit = await _ask(address, callers.auditor, "/books/audit")
+            found = await asyncio.to_thread(gather, url, left_over)
+            cached = await _cached_transfers(address, callers.auditor, found.all_transfers)
+            complaints = [*workers.ended, *await asyncio.to_thread(workers.stop)]
+            bank.stop()
+            for log in logs:
+                log.read()
+            return Aftermath(
+                witness=witness,
+                wounds=wounds,
+                found=found,
+                audit=audit,
+                cached=cached,
+                watch=watch,
+                quiet_seconds=quiet,
+                workers=scale.workers,
+                starts=bank.starts,
+                worker_starts=workers.starts,
+                complaints=complaints,
+                seconds=time.monotonic() - started,
+                errors=[line for log in logs for line in log.errors],
+            )
         finally:
+            workers.stop()
             bank.stop()
             stop(embedded)
 
 
 async def _fight(
-    bank: BankServer, callers: Callers, embedded: Path, kills: list[Kill], seed: int
-) -> tuple[Witness, list[Wound]]:
-    witness = Witness()
+    bank: BankServer,
+    workers: JobWorkers,
+    callers: Callers,
+    embedded: Path,
+    url: str,
+    scale: Scale,
+    seed: int,
+    tell: Tell,
+    logs: list[LogReader],
+) -> tuple[Witness, list[Wound], Watch]:
+    witness, watch = Witness(), Watch()
     parties = await find_parties(bank.address, callers, ACCOUNTS)
     rng = random.Random(seed)  # noqa: S311
     peace = asyncio.Event()
     wounds: list[Wound] = []
+    striker = Striker(bank, workers, embedded, url, witness, rng)
     async with asyncio.TaskGroup() as group:
-        clients: list[asyncio.Task[None]] = []
-        for number in range(CLIENTS):
+        busy: list[asyncio.Task[None]] = []
+        for number in range(scale.clients):
             token, chance = callers.teller(number), rng.getrandbits(64)
-            client = Client(f"client{number}", bank.address, token, parties, witness, chance)
-            clients.append(group.create_task(client.play(peace)))
-        supervisor = group.create_task(bank.supervise())
+            client = Client(
+                f"client{number}", bank.address, token, parties, witness, chance, rest_seconds=scale.client_rest
+            )
+            busy.append(group.create_task(client.play(peace)))
+        busy.append(group.create_task(watch_books(bank.address, callers.auditor, witness, peace)))
+        master = Taskmaster(url, parties, rng.getrandbits(64), days=scale.kills)
+        busy.append(group.create_task(master.work(peace)))
+        keepers = [group.create_task(bank.supervise()), group.create_task(workers.supervise())]
+        keepers.append(group.create_task(_watch(url, watch, logs)))
         try:
-            await _recovery(bank, witness, time.monotonic())
-            for kill in kills:
+            await striker.recovery(time.monotonic())
+            for kill in plan_kills(seed, scale.kills, scale.targets):
                 try:
-                    wounds.append(await _strike(kill, bank, embedded, witness, rng))
+                    wounds.append(await striker.strike(kill))
                 except AssertionError as error:
                     raise AssertionError(f"kill {len(wounds) + 1}, of {kill.target.value}: {error}") from None
+                tell(len(wounds), wounds[-1], witness)
+            await workers.thawed()
         finally:
             peace.set()
-        await asyncio.wait(clients)
-        supervisor.cancel()
-    return witness, wounds
+        await asyncio.wait(busy)
+        for keeper in keepers:
+            keeper.cancel()
+    return witness, wounds, watch
 
 
-async def _strike(kill: Kill, bank: BankServer, embedded: Path, witness: Witness, rng: random.Random) -> Wound:
-    """Wait for the moment, kill, and wait until an order that was made later has been posted."""
-    postgres = await asyncio.to_thread(_running_postgres, embedded)
-    await asyncio.sleep(kill.delay_seconds)
-    worker = await _any_worker(bank, rng)
-    while not witness.in_flight:  # a kill that meets nobody proves nothing
-        await asyncio.sleep(0)
-    struck, in_flight = time.monotonic(), witness.in_flight
-    match kill.target:
-        case Target.POSTGRES:
-            send_signal(postgres, signal.SIGKILL)
-            # Its orphans serve on for a moment, which is no recovery.
-            await asyncio.to_thread(_revive, embedded, postgres)
-        case Target.WORKER:
-            send_signal(worker, signal.SIGKILL)
-        case Target.BANK:
-            bank.kill_all()
-        case Target.MAIN:
-            bank.kill_main()
-    hopeful = time.monotonic() if kill.target is Target.POSTGRES else struck
-    await _recovery(bank, witness, hopeful)
-    return Wound(kill, in_flight, time.monotonic() - struck)
+async def _watch(url: str, watch: Watch, logs: list[LogReader]) -> None:
+    """Look how long jobs are held by the dead, and read the logs, until cancelled."""
+    query = (
+        "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - w.beat_at)), 0)::float8"
+        "  FROM workhorse.job_workers w WHERE EXISTS ("
+        "       SELECT FROM workhorse.jobs j WHERE j.worker = w.id AND j.state = 'running')"
+    )
+
+    def look() -> None:
+        for log in logs:
+            log.read()
+        with contextlib.suppress(psycopg.Error), psycopg.connect(url, connect_timeout=2) as connection:
+            ((age,),) = connection.execute(query.encode()).fetchall()
+            watch.oldest_orphan = max(watch.oldest_orphan, age)
+            watch.looks += 1
+
+    while True:
+        await asyncio.to_thread(look)
+        await asyncio.sleep(WATCH_SECONDS)
 
 
-async def _any_worker(bank: BankServer, rng: random.Random) -> int:
-    give_up = time.monotonic() + RECOVERY_SECONDS
-    while not (workers := bank.workers()):
-        assert time.monotonic() < give_up, f"the bank has no workers; it was {bank.describe()}"
-        await asyncio.sleep(POLL_SECONDS)
-    return rng.choice(workers)
+async def _settle(url: str, bank: BankServer, workers: JobWorkers) -> float:
+    """Wait until no job is left, dead ones and those for later aside, but no longer than it may take. In seconds.
 
-
-async def _recovery(bank: BankServer, witness: Witness, since: float) -> None:
-    """Wait until an order made after `since` is posted.
-
-    Raises:
-        AssertionError: that took too long.
+    What failed and waits for its next attempt is tried at once: an operator would do so (`workhorse jobs retry`), and
+    how long a pause grows is tried elsewhere.
     """
-    while witness.newest_posted <= since:
-        waited = time.monotonic() - since
-        assert waited < RECOVERY_SECONDS, (
-            f"nothing was posted for {waited:.0f} s; {witness.in_flight} requests wait, {witness.sent_again} were sent"
-            f" again, faults so far: {witness.faults[:5]}. The bank was {bank.describe()}"
-        )
-        await asyncio.sleep(POLL_SECONDS)
+    began = time.monotonic()
+    keepers = [asyncio.create_task(bank.supervise()), asyncio.create_task(workers.supervise())]
+    retry = (
+        "SELECT workhorse.retry_job(j.id, 1::smallint) FROM workhorse.jobs j"
+        " WHERE j.state = 'delayed' AND j.failures IS NOT NULL AND j.run_at > now() + interval '5 seconds'"
+    )
+    left = (
+        "SELECT count(*) FROM workhorse.jobs"
+        " WHERE state <> 'dead' AND (failures IS NOT NULL OR run_at < now() + interval '5 seconds')"
+    )
+
+    def look() -> int:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(retry.encode())
+            ((count,),) = connection.execute(left.encode()).fetchall()
+            return int(count)
+
+    try:
+        while await asyncio.to_thread(look) and time.monotonic() - began < JOBS_SECONDS:
+            await asyncio.sleep(0.1)
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+    return time.monotonic() - began
 
 
-def _revive(embedded: Path, dead: int) -> None:
-    """Wait until Postgres runs again.
+async def _rest(url: str, workers: JobWorkers) -> list[str]:
+    """Wait until nothing is held any more and the dead are struck off, but no longer than it may take."""
+    give_up = time.monotonic() + REST_SECONDS
 
-    To its steward, a server that is killed every few seconds is one that crashes in a loop, and its pause before the
-    next start grows up to ten seconds. It ends the pause when somebody attaches, as any process that starts would.
-    """
-    _await_postgres(embedded, lambda server: server.pid != dead)
-    attach(embedded, cache=False).close()
+    def enrolled() -> int:
+        with psycopg.connect(url) as connection:
+            ((count,),) = connection.execute("SELECT count(*) FROM workhorse.job_workers").fetchall()
+            return int(count)
 
-
-def _running_postgres(embedded: Path) -> int:
-    """The pid of Postgres, once it runs."""
-    return _await_postgres(embedded, lambda server: server.state is ServerState.RUNNING).pid or 0
-
-
-def _await_postgres(embedded: Path, until: Callable[[ServerStatus], bool]) -> ServerStatus:
-    give_up = time.monotonic() + RECOVERY_SECONDS
-    while time.monotonic() < give_up:
-        for server in status(embedded).servers:
-            if server.name is ServerName.POSTGRES and until(server):
-                return server
-        time.sleep(POLL_SECONDS)
-    raise AssertionError(f"Postgres is not as it should be: {status(embedded)}")
+    while True:
+        left = await asyncio.to_thread(rest, url)
+        if (not left and await asyncio.to_thread(enrolled) == workers.count) or time.monotonic() > give_up:
+            return left
+        await asyncio.sleep(0.2)
 
 
 async def _until_ready(address: Address) -> None:
@@ -194,50 +312,18 @@ async def _until_ready(address: Address) -> None:
     line.close()
 
 
-async def _audit_when_all_is_done(address: Address, token: str) -> dict[str, Any]:
-    """Have the books proved once no job is left; or as they are, when that takes too long."""
-    give_up = time.monotonic() + JOBS_SECONDS
-    while True:
-        audit = await _audit(address, token)
-        if not audit["advices"]["waiting"] or time.monotonic() > give_up:
-            return audit
-        await asyncio.sleep(1)
-
-
-async def _audit(address: Address, token: str) -> dict[str, Any]:
+async def _ask(address: Address, token: str, path: str) -> dict[str, Any]:
     line = Line(address)
-    request = encode_request(address, "GET", "/books/audit", token=token)
-    reply, _ = await ask(line, request, patience_seconds=RECOVERY_SECONDS)
+    reply, _ = await ask(line, encode_request(address, "GET", path, token=token), patience_seconds=RECOVERY_SECONDS)
     line.close()
     return reply.json()
 
 
-def _inspect(
-    url: str, bank: BankServer, witness: Witness, wounds: list[Wound], audit: dict[str, Any], seconds: float
-) -> Aftermath:
-    """Look at the database itself, past the bank."""
-    with psycopg.connect(url) as connection:
-        posted = connection.execute(
-            "SELECT id, debtor, creditor, currency, amount, reference FROM bank.transfers"
-            " WHERE reference <> 'Opening balance'"
-        ).fetchall()
-        kept = connection.execute("SELECT count(*) FROM workhorse.replies").fetchone()
-        wrong = connection.execute(
-            "SELECT a.id, a.balance, e.sum FROM bank.accounts a CROSS JOIN LATERAL"
-            " (SELECT coalesce(sum(CASE WHEN t.creditor = a.id THEN t.amount ELSE -t.amount END), 0) AS sum"
-            "    FROM bank.transfers t WHERE a.id IN (t.debtor, t.creditor)) e WHERE a.balance <> e.sum"
-        ).fetchall()
-        totals = connection.execute("SELECT currency, sum(balance)::bigint FROM bank.accounts GROUP BY currency")
-        assert kept is not None
-        return Aftermath(
-            witness=witness,
-            wounds=wounds,
-            posted=[Posted(*row) for row in posted],
-            kept_replies=kept[0],
-            audit=audit,
-            wrong_balances=[(one, balance, total) for one, balance, total in wrong],
-            totals=dict(totals.fetchall()),
-            starts=bank.starts,
-            seconds=seconds,
-            bank_log=bank.log.read_text(),
-        )
+async def _cached_transfers(address: Address, token: str, wanted: int) -> int | None:
+    """What the cached books say once they are those of the bank at rest, or at last."""
+    give_up = time.monotonic() + BOOKS_SECONDS
+    while True:
+        transfers = (await _ask(address, token, "/books")).get("transfers")
+        if transfers == wanted or time.monotonic() > give_up:
+            return transfers
+        await asyncio.sleep(0.5)

@@ -1,8 +1,9 @@
 """Random requests with keys, retries, savepoints, refusals, conflicts and lost connections, against a simple model.
 
-The model is what the promise says: a request's rows and events are there all together and once, or not at all, and a
-key gets the same reply for ever. The machine plays orders (what one request's handler does) through the real layer on
-the real database, alone or several at once, and compares replies after each step and the whole tables at the end.
+The model is what the promise says: a request's rows, events and jobs are there all together and once, or not at all,
+and a key gets the same reply for ever. The machine plays orders (what one request's handler does) through the real
+layer on the real database, alone or several at once, and compares replies after each step and the whole tables at the
+end. What becomes of the jobs is played in `test_model_jobs.py`.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from tests.asgi_client import Seen, call
 from tests.units.databases import Sql, layered, migrated, open_database
 from workhorse import Policy, Problem, unit
 from workhorse.asgi import ASGIApp, Receive, Scope, Send
+from workhorse.jobs import Job, Retries, job
 from workhorse.units import Work
 
 KEYS = ["a", "b", "c"]
@@ -49,7 +51,7 @@ class Order:
     """none, or what happens to its first run: conflict, kill."""
 
 
-words = st.sampled_from(["row", "event", "flush"])
+words = st.sampled_from(["row", "event", "job", "flush"])
 blocks = st.recursive(
     words,
     lambda inner: st.tuples(st.lists(inner, max_size=3).map(tuple), st.booleans()),
@@ -76,20 +78,22 @@ def effects(steps: tuple[Any, ...]) -> Counter[str]:
     return found
 
 
-async def do(work: Work, steps: tuple[Any, ...], name: str, *, depth: int = 0) -> None:
-    """Do the steps in a unit."""
+async def do(work: Work, steps: tuple[Any, ...], name: str, later: Job[[int], Any], *, depth: int = 0) -> None:
+    """Do the steps in a unit. `later` is the job that is enqueued."""
     for step in steps:
         if isinstance(step, tuple):
             inner, undone = step
             with contextlib.suppress(Undo):
                 async with work.savepoint():
-                    await do(work, inner, name, depth=depth + 1)
+                    await do(work, inner, name, later, depth=depth + 1)
                     if undone:
                         raise Undo
         elif step == "row":
             await work.execute("INSERT INTO lines (name) VALUES (%s)", (name,))
         elif step == "event":
             await work.emit("line.added", subject=name)
+        elif step == "job":
+            await later.enqueue(int(name))
         elif not depth:
             await work.flush()
 
@@ -100,6 +104,7 @@ class Model:
 
     rows: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
+    jobs: Counter[str] = field(default_factory=Counter)
     replies: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
     """By key: the number of the order, status and body."""
 
@@ -118,6 +123,12 @@ class Machine(RuleBasedStateMachine):
         self.database = self.loop.run_until_complete(self.context.__aenter__())
         self.services = [self.service() for _ in range(2)]
 
+        @job(name="later", retries=Retries(attempts=2, first_seconds=0.0))
+        async def later(number: int) -> None:
+            await self.follow(number)
+
+        self.later = later
+
     def service(self) -> ASGIApp:
         policies = [Policy("POST /usual", idempotent=True)]
         policies += [Policy("POST /strict", idempotent=True, isolation="serializable")]
@@ -128,7 +139,7 @@ class Machine(RuleBasedStateMachine):
         self.runs[number] += 1
         order, run = self.orders[number], self.runs[number]
         work = await unit()
-        await do(work, order.steps, f"{number}")
+        await do(work, order.steps, f"{number}", self.later)
         if order.trouble != "none" and run == 1:
             trouble = "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"
             if order.trouble == "kill":
@@ -141,6 +152,10 @@ class Machine(RuleBasedStateMachine):
                 work.keep()
             raise Refused
         await JSONResponse({"number": number, "run": run})(scope, receive, send)
+
+    async def follow(self, number: int) -> None:
+        """What the job of an order does: here it is only enqueued."""
+        raise NotImplementedError(number)
 
     def place(self, order: Order) -> int:
         self.orders.append(order)
@@ -171,7 +186,8 @@ class Machine(RuleBasedStateMachine):
         assert seen.status == {"ok": 200, "refuse": 409, "keep": 409, "crash": 500}[order.ending]
         assert seen.header("idempotent-replayed") is None
         if order.ending in {"ok", "keep"}:
-            for kind, tally in (("row", self.model.rows), ("event", self.model.events)):
+            model = self.model
+            for kind, tally in (("row", model.rows), ("event", model.events), ("job", model.jobs)):
                 tally[f"{number}"] += effects(order.steps)[kind]
             if key is not None:
                 self.model.replies[key] = (number, seen.status, seen.body)
@@ -229,6 +245,10 @@ class Machine(RuleBasedStateMachine):
         for number, seen in zip(numbers, replies, strict=True):
             self.took_effect(number, None, seen)
 
+    def enqueued(self) -> Counter[str]:
+        """The jobs that there ever were, by the number of their order."""
+        return Counter(dict(self.sql("SELECT arguments->>'number', count(*) FROM workhorse.jobs GROUP BY 1")))
+
     def teardown(self) -> None:
         """Compare the whole tables."""
         try:
@@ -237,12 +257,13 @@ class Machine(RuleBasedStateMachine):
             events: Counter[str] = Counter(dict(self.sql(by_name("subject", "workhorse.events"))))
             assert rows == +self.model.rows
             assert events == +self.model.events
+            assert self.enqueued() == +self.model.jobs
             assert self.sql("SELECT count(*) FROM workhorse.replies") == [(len(self.model.replies),)]
             idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%%'"
             assert self.sql(idle) == [(0,)], "a transaction was left open"
         finally:
             self.loop.run_until_complete(self.context.__aexit__(None, None, None))
-            self.sql("TRUNCATE lines, workhorse.events, workhorse.replies")
+            self.sql("TRUNCATE lines, workhorse.events, workhorse.replies, workhorse.jobs, workhorse.finished_jobs")
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
 

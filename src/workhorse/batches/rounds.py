@@ -118,7 +118,7 @@ class Rounds(Generic[C, O]):
             fail_all([member for member in members if member.batch is batch], OutcomeUnknown())
 
     def _may_repeat(self, error: Exception) -> bool:
-        return self._database.conflicted(error) or self._database.disconnected(error)
+        return isinstance(error, Broken) or self._database.conflicted(error) or self._database.disconnected(error)
 
     def _said(self, error: Exception, tries: int) -> Exception:
         """What a single member is told of an error."""
@@ -126,7 +126,7 @@ class Rounds(Generic[C, O]):
             return Conflict(tries)
         if self._database.timed_out(error):
             return DatabaseTimeout()
-        return error
+        return DatabaseUnavailable() if self._may_repeat(error) else error
 
     async def _round(self, group: Sequence[Member[C, O]]) -> None:
         transaction, row = await self._database.begin(self._claim(group))
@@ -135,8 +135,11 @@ class Rounds(Generic[C, O]):
             if members:
                 await self._serve(transaction, members)
             await transaction.rollback()  # of no effect after a commit
-        except Exception:
+        except Exception as error:
+            broken = transaction.lost
             await transaction.rollback()
+            if broken:  # a server that was killed has no last word, by which its error would be known
+                raise Broken from error
             raise
         except BaseException:
             await transaction.abandon()
@@ -205,8 +208,8 @@ class Rounds(Generic[C, O]):
         except OutcomeUnknown as error:
             fail_all(members, error)
         except Exception as error:  # noqa: BLE001 - told to the members
+            single = len(members) == 1 and not transaction.lost and not self._may_repeat(error)
             await transaction.rollback()
-            single = len(members) == 1 and not self._may_repeat(error)
             fail_all(members, error if single else RunAgain())
         else:
             for member in members:
@@ -294,6 +297,10 @@ def on_behalf_of(position: int) -> Generator[None]:
         CURRENT.reset(token)
 
 
+class Broken(Exception):
+    """The connection broke before the commit, so that nothing of the batch stands."""
+
+
 class Vanished(Exception):
     """A member went away while its command was being done: the batch begins anew without it."""
 
@@ -344,11 +351,13 @@ def stands(member: Member[Any, Any]) -> bool:
 
 def let_down(member: Member[Any, Any]) -> None:
     """Tell a member for whose sake the batch was undone."""
-    if member.settled.done() and not member.settled.cancelled():
-        if not member.verdict.done():
-            member.verdict.set_result(None)  # its own refusal leaves, and nothing of it stands
-    else:
-        member.fail(SlowHandler())
+    if not member.settled.done() or member.settled.cancelled():
+        # Perhaps it was the process that stood still: it has a second try, by itself.
+        member.fail(SlowHandler() if member.alone else RunAgain())
+    elif member.settled.result().commits:
+        member.fail(RunAgain())  # it was ready after all, while the batch was being undone: nothing of it stands
+    elif not member.verdict.done():
+        member.verdict.set_result(None)  # its own refusal leaves, and nothing of it stands
 
 
 def untold(members: Sequence[Member[C, O]], batch: object) -> list[Member[C, O]]:
