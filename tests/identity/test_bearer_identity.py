@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
+from typing import Any
 
 import pytest
 
