@@ -11,7 +11,7 @@ from typing import Any, Final
 from django import urls
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
-from django.urls.converters import get_converters
+from django.urls import converters
 from django.urls.resolvers import LocalePrefixPattern, RoutePattern
 
 from workhorse.integrations.routes import AppRoute, source_of
@@ -22,7 +22,7 @@ _PARAMETER: Final = re.compile(r"<(?:(?P<converter>[^<>:\s]+):)?(?P<name>[^<>\s]
 # Django has no types.
 DJANGO_URLS: Final[Any] = urls
 DJANGO_SETTINGS: Final[Any] = settings
-DJANGO_CONVERTERS: Final[Any] = get_converters
+DJANGO_CONVERTERS: Final[Any] = converters
 METHODS: Final = ("get", "post", "put", "patch", "delete")
 
 
@@ -53,7 +53,7 @@ def template_of(route: str) -> str:
 
 
 def _takes_slashes(converter: str | None) -> bool:
-    known: Any = DJANGO_CONVERTERS().get(converter or "str")
+    known: Any = DJANGO_CONVERTERS.get_converters().get(converter or "str")
     return known is not None and re.fullmatch(known.regex, "a/b") is not None
 
 
