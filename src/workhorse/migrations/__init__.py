@@ -1,8 +1,12 @@
 """Schemas as numbered .sql files that are applied once each, in order, and only forward.
 
 Workhorse's own are in this folder (`WORKHORSE`); an app may bring its own set beside Alembic or Django, or instead.
-A migration must leave the old code running: it adds, and a later release takes away (expand, then contract).
-`state.postgres.migrate` applies them.
+A migration must leave the old code running: it adds, and a later release takes away (expand, then contract); `safety`
+says what does not. `state.postgres.migrate` applies them, each in a transaction with its record.
+
+What Postgres runs in no transaction, such as CREATE INDEX CONCURRENTLY, stands alone in a file whose first line is
+
+    -- workhorse: no transaction
 """
 
 import re
@@ -15,6 +19,7 @@ from workhorse.errors import StartupError
 
 __all__ = ["WORKHORSE", "Migration", "Migrations"]
 
+ALONE: Final = "-- workhorse: no transaction"
 _FILE: Final = re.compile(r"^(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql$")
 
 
@@ -25,6 +30,11 @@ class Migration:
     number: int
     name: str
     sql: str
+
+    @property
+    def alone(self) -> bool:
+        """Whether it runs outside of a transaction."""
+        return self.sql.lstrip().lower().startswith(ALONE)
 
     @property
     def checksum(self) -> str:
