@@ -119,11 +119,11 @@ def _fits(policy: Policy, method: str, path: str) -> bool:
     )
 
 
-def _openness(policy: Policy) -> tuple[bool, int, int]:
-    """How little of a policy is literal: what takes the rest of a path is the most open of all."""
-    rest = policy.segments[-1].endswith(":path}")
-    parameters = sum(segment.startswith("{") for segment in policy.segments)
-    return rest, -len(policy.segments) if rest else 0, parameters
+def _openness(policy: Policy) -> str:
+    """A letter a segment, in the order in which they are preferred: a literal, any segment, the rest of a path."""
+    return "".join(
+        "c" if segment.endswith(":path}") else "b" if segment.startswith("{") else "a" for segment in policy.segments
+    )
 
 
 def _lines(*lines: str) -> bytes:
