@@ -326,6 +326,24 @@ def test_under_repeatable_read_too_two_processes_with_one_key_have_one_effect(se
 
 
 @keyed_or_not
+def test_a_server_without_room_is_said_to_be_away_and_logged_once(
+    key: list[tuple[str, str]], serving: Serving, sql: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FastAPI()
+
+    @app.post("/notes")
+    async def add() -> None:
+        work = await unit()
+        await work.execute(ADD, ("full",))
+        await work.execute("DO $$ BEGIN RAISE 'No space left on device' USING ERRCODE = 'disk_full'; END $$")
+
+    for seen in post(serving, app, ("/notes", key), ("/notes", key)):
+        assert (seen.status, seen.json()["type"]) == (503, "urn:workhorse:problem:database-unavailable")
+    assert sql("SELECT text FROM notes") == []
+    assert len([record for record in caplog.records if "No space left on device" in record.message]) == 1
+
+
+@keyed_or_not
 def test_a_statement_that_takes_too_long_is_said_to_have(
     key: list[tuple[str, str]], serving: Serving, sql: Sql
 ) -> None:

@@ -27,6 +27,7 @@ from workhorse.context import CURRENT, RequestContext
 from workhorse.contracts import Database, Query, Transaction
 from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem, UnitError
 from workhorse.sql import load_queries
+from workhorse.state.postgres.faults import overwhelmed
 from workhorse.units.aftermath import call_after_commit
 from workhorse.units.exchange import RunAgain
 from workhorse.units.idempotency import KeyInFlight
@@ -126,7 +127,7 @@ class Rounds(Generic[C, O]):
             return Conflict(tries)
         if self._database.timed_out(error):
             return DatabaseTimeout()
-        return DatabaseUnavailable() if self._may_repeat(error) else error
+        return DatabaseUnavailable() if self._may_repeat(error) or overwhelmed(error) else error
 
     async def _round(self, group: Sequence[Member[C, O]]) -> None:
         transaction, row = await self._database.begin(self._claim(group))

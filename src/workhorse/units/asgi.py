@@ -12,9 +12,11 @@ A route's policy says on what terms its transactions are begun: isolation, read 
 one. The request's deadline goes with them.
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, route_path, send_reply
@@ -24,6 +26,7 @@ from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, Out
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import render_problem, request_instance
 from workhorse.sql import load_queries
+from workhorse.state.postgres.faults import overwhelmed
 from workhorse.telemetry.metrics import Registry
 from workhorse.units.body import Body, ClientGone
 from workhorse.units.call import Call, Rules
@@ -44,6 +47,8 @@ from workhorse.units.unit import pause
 from workhorse.units.work import OPENER
 
 __all__ = ["UnitLayer", "UnitOptions"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +109,7 @@ class UnitLayer:
             keep_seconds=self._options.keep_seconds,
             wait_seconds=self._options.wait_seconds,
         )
+        self._told_at = -1.0
         self._turns = Turns(wait_seconds=self._options.wait_seconds)
         registry = metrics if metrics is not None else Registry(None)
         self._outcomes = registry.counter(
@@ -294,11 +300,22 @@ class UnitLayer:
         if isinstance(failure, OutcomeUnknown):
             await self._answer(failure, scope, send)
             return
+        if exchange.transaction is not None and overwhelmed(failure):
+            self._tell_overwhelmed(failure)
+            await self._answer(DatabaseUnavailable(), scope, send)
+            return
         if exchange.transaction is not None and self._database.timed_out(failure):
             await self._answer(DatabaseTimeout(), scope, send)
         elif exchange.stage is Stage.HELD and exchange.body is not None:
             await exchange.release(exchange.body)
         raise failure
+
+    def _tell_overwhelmed(self, failure: Exception) -> None:
+        """Say in the log what the server lacks: once a second, since all requests meet it."""
+        now = monotonic()
+        if now - self._told_at >= 1:
+            self._told_at = now
+            logger.error("the database has no room for what requests write: %s", str(failure).partition("\n")[0])
 
     async def _speak(self, problem: Problem, scope: Scope, exchange: Exchange) -> Exception | None:
         """Reply with `problem` in the app's stead, and return what made the commit fail, if it did."""

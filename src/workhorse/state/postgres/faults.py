@@ -7,7 +7,7 @@ deep other errors wrap them: so an app may use any driver, behind SQLAlchemy or 
 from collections.abc import Iterator
 from typing import Final, cast
 
-__all__ = ["conflicted", "disconnected", "related", "sqlstates", "timed_out"]
+__all__ = ["conflicted", "disconnected", "overwhelmed", "related", "sqlstates", "timed_out"]
 
 # Class 40, transaction rollback: serialization_failure and deadlock_detected (PostgreSQL manual, appendix A).
 CONFLICTS: Final = frozenset({"40001", "40P01"})
@@ -16,6 +16,8 @@ CONFLICTS: Final = frozenset({"40001", "40P01"})
 LOST: Final = frozenset({"57P01", "57P02", "57P03", "08006", "08003"})
 # query_canceled (statement_timeout), lock_not_available (lock_timeout), idle_in_transaction_session_timeout.
 TIMEOUTS: Final = frozenset({"57014", "55P03", "25P03"})
+# Class 53, insufficient resources (disk_full, out_of_memory, too_many_connections), and io_error: trouble of its own.
+OVERWHELMED: Final = frozenset({"53000", "53100", "53200", "53300", "53400", "58030"})
 # How many errors are looked at for a driver's one among their causes; a bound, because the chains can be circular.
 WRAPPINGS: Final = 64
 
@@ -60,3 +62,8 @@ def disconnected(error: BaseException) -> bool:
 def timed_out(error: BaseException) -> bool:
     """Whether a statement ran or waited too long."""
     return not TIMEOUTS.isdisjoint(sqlstates(error))
+
+
+def overwhelmed(error: BaseException) -> bool:
+    """Whether the server has no room, memory or connection for this: not the app's fault, and over when that is."""
+    return not OVERWHELMED.isdisjoint(sqlstates(error))
