@@ -10,6 +10,7 @@ retried a day late, running again is the very thing that the key was meant to pr
 """
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
@@ -50,6 +51,7 @@ REPLAYED: Final = (b"idempotent-replayed", b"true")
 
 logger = logging.getLogger(__name__)
 
+_VISIBLE: Final = re.compile(rb"[!-~]+").fullmatch
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]]).decode
 
@@ -153,7 +155,7 @@ def parse_key(value: bytes) -> str:
     """
     if len(value) >= 2 and value[:1] == value[-1:] == b'"':
         value = value[1:-1]
-    if not 1 <= len(value) <= MAX_KEY or not all(0x21 <= byte <= 0x7E for byte in value):
+    if len(value) > MAX_KEY or _VISIBLE(value) is None:
         raise KeyMalformed
     return value.decode("ascii")
 
