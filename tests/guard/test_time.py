@@ -251,12 +251,18 @@ def test_a_body_over_the_limit_is_refused_on_an_attentive_route_too() -> None:
 
 
 def test_clients_that_send_slowly_hold_no_place_among_the_requests_under_way() -> None:
-    guard = guarded(reads_all, max_concurrent_requests=1, min_concurrent_requests=1, body_pause_seconds=5)
+    guard = guarded(reads_all, max_concurrent_requests=1, min_concurrent_requests=1, body_pause_seconds=30)
 
     async def main() -> list[int]:
-        slow = [asyncio.create_task(slow_body(guard, [(0.5, b"x")])) for _ in range(20)]
-        await asyncio.sleep(0.1)
+        slow: list[asyncio.Task[Seen]] = []
+        for _ in range(10):
+            slow.append(asyncio.create_task(slow_body(guard, [(20, b"x")])))
+            await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while guard._limiter.in_flight:
+                    await asyncio.sleep(0.005)
         quick = [(await call(guard, "POST", "/", body=b"x")).status for _ in range(5)]
+        assert not any(task.done() for task in slow), "all of them are let in, one after the other"
         for task in slow:
             task.cancel()
         await asyncio.gather(*slow, return_exceptions=True)

@@ -152,6 +152,7 @@ class Body:
         if exchange.complete:
             return await self._receive()
         self._paused_at = began = monotonic()
+        exchange.begin_wait()
         try:
             message = await self._receive()
         except BaseException:
@@ -162,6 +163,7 @@ class Body:
         finally:
             self._waited += monotonic() - began
             self._paused_at = 0.0
+            exchange.end_wait()
         if message["type"] != "http.request":
             if not exchange.started:
                 exchange.refusal = Refusal("body.broken_off", BodyIncomplete())
@@ -204,14 +206,10 @@ class Body:
         return self._waited
 
     def pause(self, now: float) -> Refusal | None:
-        """Refuse a body that comes too slowly; asked from outside while the app waits for it.
-
-        Meanwhile the request gives its place to others: a client that sends slowly must not hold one.
-        """
+        """Refuse a body that comes too slowly; asked from outside while the app waits for it."""
         if not self._paused_at:
             return None
-        if self._exchange.waits.waiting:
-            self._exchange.step_aside()
+        self._exchange.stand_aside()
         pause = now - self._paused_at
         waited = self._waited + pause - self._marked_seconds
         received = self._received - self._marked_bytes

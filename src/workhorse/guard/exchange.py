@@ -235,6 +235,21 @@ class Exchange(RequestContext):
         self._entered_at = monotonic()
         return True
 
+    def begin_wait(self) -> None:
+        """The client is waited for from now on."""
+        if self._watch is not None and self._limiter is not None:
+            self._watch.soon(self)
+
+    def end_wait(self) -> None:
+        """It has come, or is waited for no more."""
+        if self._watch is not None:
+            self._watch.no_more(self)
+
+    def stand_aside(self) -> None:
+        """Give the place to others if the client is still waited for: one that sends slowly must not hold it."""
+        if self.waits.waiting:
+            self.step_aside()
+
     def step_aside(self) -> None:
         """Give the place to others while the client is waited for; with the rest of the body another is taken."""
         limiter, self._limiter = self._limiter, None

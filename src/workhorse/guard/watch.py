@@ -11,9 +11,12 @@ import asyncio
 from time import monotonic
 from typing import Final, Protocol
 
-__all__ = ["TICK_SECONDS", "Watch", "Watched"]
+__all__ = ["TICK_SECONDS", "Waiter", "Watch", "Watched"]
 
 TICK_SECONDS: Final = 0.1
+SOON_SECONDS: Final = 0.01
+"""How long a client may be waited for by a request that keeps its place. An app that only looks whether its client is
+still there gives up sooner; one that waits for a slow body does not."""
 
 
 class Watched(Protocol):
@@ -24,13 +27,24 @@ class Watched(Protocol):
         ...
 
 
+class Waiter(Protocol):
+    """What may wait for its client."""
+
+    def stand_aside(self) -> None:
+        """Give the place to others, if it does wait. Never raises."""
+        ...
+
+
 class Watch:
     """The requests of one event loop that have a deadline."""
 
-    __slots__ = ("_loop", "_members")
+    __slots__ = ("_loop", "_members", "_room_loop", "_waiters")
 
     def __init__(self) -> None:
         self._members: set[Watched] = set()
+        self._waiters: set[Waiter] = set()
+        self._room_loop: asyncio.AbstractEventLoop | None = None
+        """The loop on which room will be made; None while nobody waits."""
         self._loop: asyncio.AbstractEventLoop | None = None
         """The loop that ticks; None while none does."""
 
@@ -46,6 +60,24 @@ class Watch:
     def discard(self, member: Watched) -> None:
         """Look at `member` no more."""
         self._members.discard(member)
+
+    def soon(self, waiter: Waiter) -> None:
+        """Make `waiter` stand aside soon, if it still waits then."""
+        self._waiters.add(waiter)
+        loop = asyncio.get_running_loop()
+        if loop is not self._room_loop:
+            self._room_loop = loop
+            loop.call_later(SOON_SECONDS, self._make_room)
+
+    def no_more(self, waiter: Waiter) -> None:
+        """It waits no more."""
+        self._waiters.discard(waiter)
+
+    def _make_room(self) -> None:
+        self._room_loop = None
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            waiter.stand_aside()
 
     def _tick(self) -> None:
         now = monotonic()
