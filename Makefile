@@ -10,7 +10,7 @@ JOBS    ?= 2
 SECONDS ?= 600
 
 .PHONY: help demo test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
-        bench-bank bench-start bench-guard bench-connections bench-jobs bench-unit bench-cache lock clean
+        bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-cache lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,9 +83,13 @@ bench-guard: $(READY) ## Count what the guard costs beside the libraries that it
 audit-interop: $(READY) ## Hold the audit log against Go's own packages, both ways (needs go and golang.org/x/mod, as in Debian).
 	@$(BIN)/python -m tests.audit.interop
 
-bench-bank: $(READY) ## Time the bank beside plain FastAPI + SQLAlchemy and bare pgbench.
+bench-bank: $(READY) ## Time the bank beside FastAPI, Django, Fastify and bare pgbench.
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m bank $(ARGS)
+
+bench-growth: $(READY) ## Time the bank on tables of a million rows and more (ARGS="--rows 1000000 10000000").
+	@$(BIN)/python benchmarks/environment.py
+	@cd benchmarks && .venv/bin/python -m growth $(ARGS)
 
 bench-start: $(READY) ## Time the import, and the way to the first reply.
 	@$(BIN)/python benchmarks/environment.py

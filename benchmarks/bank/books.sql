@@ -15,6 +15,16 @@ SELECT sum(account.balance), count(*) FILTER (WHERE account.balance <> coalesce(
 FROM accounts AS account
 LEFT JOIN (SELECT account, sum(amount) AS balance FROM entries GROUP BY account) AS proof ON proof.account = account.id;
 
+-- name: told
+-- What a transfer of the bank leaves beside its entries: events, and the transfers that they name; advices that were
+-- written, and those for which a job is still there; and replies that are kept.
+SELECT count(*), count(DISTINCT subject),
+    (SELECT count(*) FROM bank.advices),
+    (SELECT coalesce(sum(json_array_length(arguments -> 'transfers')), 0)::bigint
+     FROM workhorse.jobs WHERE name = 'write_advices' AND state <> 'dead'),
+    (SELECT count(*) FROM workhorse.replies WHERE status = 201)
+FROM workhorse.events WHERE type = 'transfer.posted';
+
 -- name: open_treasuries
 -- For the peer: what the bank's seed does, so that ids and balances are the same.
 INSERT INTO accounts (owner, currency, floor)

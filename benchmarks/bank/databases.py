@@ -1,7 +1,8 @@
 """One database a variant, all in one embedded Postgres, all filled with the same accounts; and their books.
 
 After the load the books say whether the figures may be believed: every balance is the sum of its entries, and each
-transfer that a client was told of is there once.
+transfer that a client was told of is there once; and of the bank, that each has its event, its advice or the job that
+will write it, and its kept reply.
 """
 
 import asyncio
@@ -26,14 +27,17 @@ __all__ = [
     "DRIVER",
     "Books",
     "ServerFacts",
+    "Told",
     "account_ranges",
     "checkpoint",
     "in_driver",
     "judge_books",
+    "judge_told",
     "make_bank",
     "make_plain_ledger",
     "read_books",
     "read_facts",
+    "read_told",
 ]
 
 BENCHMARKS: Final = Path(__file__).parents[1]
@@ -54,6 +58,7 @@ class ServerFacts:
     fsync: str
     synchronous_commit: str
     full_page_writes: str
+    shared_buffers: str = ""
 
     @property
     def durable(self) -> bool:
@@ -91,6 +96,35 @@ def judge_books(name: str, books: Books, acknowledged: int, *, distinct: bool) -
         faults.append(f"{name}: {acknowledged} transfers were acknowledged, and {books.transfers} are in the books")
     if distinct and books.distinct_references != books.transfers:
         faults.append(f"{name}: {books.transfers - books.distinct_references} transfers are in the books twice")
+    return faults
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the bank has for its transfers beside the books, in numbers of transfers."""
+
+    events: int
+    announced: int
+    """Transfers with an event."""
+    advised: int
+    waiting: int
+    """Transfers for which a job is still to write the advice."""
+    replies: int
+
+
+def judge_told(name: str, told: Told, acknowledged: int) -> list[str]:
+    """What of the acknowledged transfers of `name` was lost, or is there twice; nothing, if all is well."""
+    faults: list[str] = []
+    if (told.events, told.announced) != (acknowledged, acknowledged):
+        faults.append(
+            f"{name}: {acknowledged} transfers were acknowledged; {told.events} events name {told.announced} of them"
+        )
+    if told.advised + told.waiting != acknowledged:
+        faults.append(
+            f"{name}: of {acknowledged} transfers {told.advised} have their advice, and {told.waiting} a job for it"
+        )
+    if told.replies != acknowledged:
+        faults.append(f"{name}: {acknowledged} transfers were acknowledged, and {told.replies} replies are kept")
     return faults
 
 
@@ -143,9 +177,15 @@ def read_books(url: str, schema: str) -> Books:
     return Books(transfers, distinct, int(total), wrong)
 
 
+def read_told(url: str) -> Told:
+    """Count what the bank has for its transfers beside the books. Only while no job is running."""
+    ((events, announced, advised, waiting, replies),) = _rows(url, "bank", "told")
+    return Told(events, announced, advised, waiting, replies)
+
+
 def read_facts(url: str) -> ServerFacts:
     """Ask the server what the figures depend on."""
-    names = ("server_version", "fsync", "synchronous_commit", "full_page_writes")
+    names = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers")
     with psycopg.connect(url) as connection:
         return ServerFacts(*(_setting(connection, name) for name in names))
 

@@ -6,8 +6,9 @@ import http.client
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,8 @@ __all__ = ["Measurement", "RunOptions", "check_rules", "measure_served"]
 
 # How much longer than planned the generator may take before it is ended.
 GRACE_SECONDS: Final = 60.0
+# More than a guard refuses of a load that keeps as many requests under way as this one does.
+MOST_REFUSED: Final = 0.2
 REPLY_BYTES: Final = 64 * 1024
 NOBODY: Final = 9_999_999_999
 TOO_MUCH: Final = 2**52
@@ -29,7 +32,6 @@ TOO_MUCH: Final = 2**52
 class RunOptions:
     """How each variant is measured."""
 
-    connections: int = 64
     workers: int = 1
     warmup_seconds: float = 3.0
     seconds: float = 6.0
@@ -49,6 +51,10 @@ class Measurement:
     """CPU microseconds of the server's processes per transfer."""
     postgres_us: float | None
     load_us: float | None
+    refused: float = 0.0
+    """The share of all requests that the guard refused (503), because more were under way than it lets in."""
+    start_seconds: float | None = None
+    """From the start of the server's process until it was ready."""
 
 
 async def measure_served(
@@ -58,6 +64,9 @@ async def measure_served(
     tokens: Sequence[str],
     postgres_pid: int,
     options: RunOptions,
+    *,
+    connections: int,
+    hot: bool = False,
 ) -> Measurement:
     """Measure a variant behind HTTP.
 
@@ -68,9 +77,12 @@ async def measure_served(
         tokens: of the callers. Each variant is sent them, whether it looks at them or not.
         postgres_pid: of Postgres' main process.
         options: how.
+        connections: of the load.
+        hot: whether one account takes part in every transfer.
 
     Raises:
-        MeasurementError: its server did not start, broke a rule of the bank, or answered anything but 201.
+        MeasurementError: its server did not start, broke a rule of the bank, or answered anything but 201 (or 503,
+            where it has a guard).
     """
     server = run_server(
         variant.name,
@@ -79,21 +91,25 @@ async def measure_served(
         environment=variant.environment_for(servers),
         ready=variant.ready,
     )
+    began = time.perf_counter()
     async with server as running:
+        start_seconds = time.perf_counter() - began
         posted = await asyncio.to_thread(check_rules, variant.name, running.port, accounts, tokens[0])
         plan = LoadPlan(
             host=HOST,
             port=running.port,
-            connections=options.connections,
+            connections=connections,
             warmup_seconds=options.warmup_seconds,
             seconds=options.seconds,
             accounts=tuple(accounts),
             tokens=tuple(tokens),
+            hot=hot,
         )
-        return await _load(running, plan, postgres_pid, posted)
+        measured = await _load(running, plan, postgres_pid, posted, guarded=variant.tells)
+    return replace(measured, start_seconds=start_seconds)
 
 
-async def _load(server: RunningServer, plan: LoadPlan, postgres_pid: int, posted: int) -> Measurement:
+async def _load(server: RunningServer, plan: LoadPlan, postgres_pid: int, posted: int, *, guarded: bool) -> Measurement:
     generator = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.load.generator"),
         stdin=asyncio.subprocess.PIPE,
@@ -126,9 +142,14 @@ async def _load(server: RunningServer, plan: LoadPlan, postgres_pid: int, posted
         raise MeasurementError(f"{server.name}: the load generator did not end in time") from None
     finally:
         await stop_session(generator)
-    others = {status: count for status, count in result.statuses.items() if status != 201}
-    if others:
-        raise MeasurementError(f"{server.name}: transfers were answered with {others}\n{server.log_tail()}")
+    refused = result.statuses.get(503, 0) / sum(result.statuses.values()) if guarded else 0.0
+    others = {
+        status: count for status, count in result.statuses.items() if status not in {201, 503 if guarded else 201}
+    }
+    if others or refused > MOST_REFUSED:
+        raise MeasurementError(
+            f"{server.name}: transfers were answered with {dict(result.statuses)}\n{server.log_tail()}"
+        )
     (server_before, postgres_before), (server_after, postgres_after) = marks
     return Measurement(
         rate=result.measured / result.seconds,
@@ -138,6 +159,7 @@ async def _load(server: RunningServer, plan: LoadPlan, postgres_pid: int, posted
         server_us=per_transfer_us(server_before, server_after, result.measured),
         postgres_us=per_transfer_us(postgres_before, postgres_after, result.measured),
         load_us=per_transfer_us(0.0, result.cpu_seconds, result.measured),
+        refused=refused,
     )
 
 

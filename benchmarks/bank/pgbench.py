@@ -1,17 +1,19 @@
-"""The yardstick: Postgres' own pgbench, calling the bank's SQL function as a prepared statement over the same socket.
+"""The yardstick: Postgres' own pgbench over the same socket, all statements prepared.
 
-There is no HTTP, no Python and no Idempotency-Key in it: it is what the database can do, one transfer a transaction.
+One transfer a transaction: as one call of the bank's SQL function, or as the seven statements that an app sends which
+keeps its books itself. There is no HTTP, no Python and no Idempotency-Key in it: it is what the database can do.
 """
 
 import asyncio
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.bank.measuring import Measurement, per_transfer_us
+from benchmarks.bank.variants import Ledger
 from benchmarks.figures import percentile
 from benchmarks.load.messages import AccountRange
 from benchmarks.processes import MeasurementError, stop_session, tree_seconds
@@ -24,19 +26,47 @@ GRACE_SECONDS: Final = 60.0
 _PROCESSED: Final = re.compile(r"^number of transactions actually processed: (\d+)", re.MULTILINE)
 _FAILED: Final = re.compile(r"^number of failed transactions: ([1-9]\d*)", re.MULTILINE)
 
+FUNCTION_CALL: Final = """\
+SELECT outcome, transfer, at
+FROM bank.post_transfer(:payer, :payee, '{currency}', :amount, 'pgbench');
+"""
+SEVEN_STATEMENTS: Final = """\
+BEGIN;
+SELECT id, currency, balance, floor FROM accounts WHERE id IN (:payer, :payee) ORDER BY id FOR NO KEY UPDATE;
+UPDATE accounts SET balance = balance - :amount WHERE id = :payer;
+UPDATE accounts SET balance = balance + :amount WHERE id = :payee;
+INSERT INTO transfers (debtor, creditor, currency, amount, reference)
+VALUES (:payer, :payee, '{currency}', :amount, 'pgbench') RETURNING id, posted_at \\gset
+INSERT INTO entries (transfer, account, amount) VALUES (:id, :payer, -(:amount::bigint)), (:id, :payee, :amount);
+COMMIT;
+"""
+BODIES: Final[Mapping[Ledger, str]] = {"bank": FUNCTION_CALL, "plain": SEVEN_STATEMENTS}
 
-def script(accounts: AccountRange) -> str:
-    """A pgbench script of one transfer between different accounts of one currency."""
-    lines = (
-        f"\\set debtor random(0, {accounts.count - 1})",
-        f"\\set creditor (:debtor + random(1, {accounts.count - 1})) % {accounts.count}",
-        f"\\set payer {accounts.first} + {accounts.step} * :debtor",
-        f"\\set payee {accounts.first} + {accounts.step} * :creditor",
-        "\\set amount random(1, 500)",
-        "SELECT outcome, transfer, at",
-        f"FROM bank.post_transfer(:payer, :payee, '{accounts.currency}', :amount, 'pgbench');",
-    )
-    return "\n".join(lines) + "\n"
+
+def script(accounts: AccountRange, ledger: Ledger, *, hot: bool = False) -> str:
+    """A pgbench script of one transfer between different accounts of one currency.
+
+    Args:
+        accounts: that take part.
+        ledger: whose tables: the bank has a function for a transfer, the plain ledger takes seven statements.
+        hot: whether the first of the accounts is in each transfer, as its payer or as its payee.
+    """
+    first = f"{accounts.first} + {accounts.step}"
+    if hot:
+        choice = (
+            "\\set side random(0, 1)",
+            f"\\set other {first} * random(1, {accounts.count - 1})",
+            f"\\set payer case when :side = 0 then {accounts.first} else :other end",
+            f"\\set payee case when :side = 0 then :other else {accounts.first} end",
+        )
+    else:
+        choice = (
+            f"\\set debtor random(0, {accounts.count - 1})",
+            f"\\set creditor (:debtor + random(1, {accounts.count - 1})) % {accounts.count}",
+            f"\\set payer {first} * :debtor",
+            f"\\set payee {first} * :creditor",
+        )
+    return "\n".join((*choice, "\\set amount random(1, 500)", BODIES[ledger].format(currency=accounts.currency)))
 
 
 def read_processed(output: str) -> int:
@@ -57,9 +87,16 @@ def read_log(lines: str) -> list[float]:
 
 
 async def measure_pgbench(
-    url: str, accounts: Sequence[AccountRange], postgres_pid: int, *, warmup_seconds: float, seconds: float
+    url: str,
+    accounts: Sequence[AccountRange],
+    postgres_pid: int,
+    ledger: Ledger,
+    *,
+    hot: bool = False,
+    warmup_seconds: float,
+    seconds: float,
 ) -> Measurement:
-    """Measure pgbench on the database `url`. Durations are rounded up to whole seconds, as pgbench wants them.
+    """Measure pgbench on the database `url`. Durations are rounded to whole seconds, as pgbench wants them.
 
     Raises:
         MeasurementError: it failed.
@@ -67,9 +104,9 @@ async def measure_pgbench(
     with tempfile.TemporaryDirectory(prefix="bench-pgbench-") as scratch:
         folder = Path(scratch)
         files: list[str] = []
-        for each in accounts:
+        for each in accounts[:1] if hot else accounts:
             path = folder / f"{each.currency}.sql"
-            path.write_text(script(each), encoding="utf-8")
+            path.write_text(script(each, ledger, hot=hot), encoding="utf-8")
             files += ["--file", str(path)]
         warmed = read_processed(await _pgbench(url, files, folder, max(1, round(warmup_seconds)), log=False))
         before = tree_seconds(postgres_pid)

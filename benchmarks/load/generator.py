@@ -1,8 +1,8 @@
 """The load generator's process: `python -m benchmarks.load.generator`, spoken to as `messages` says.
 
 Each connection sends a transfer, waits for its reply, notes how long it took, and sends the next one. Accounts are
-chosen uniformly within a currency, callers take turns, and every key is new. When the time is up each connection waits
-for its last reply, so that what was acknowledged is known exactly.
+chosen uniformly within a currency, or one of them is always the same; callers take turns, and every key is new. When
+the time is up each connection waits for its last reply, so that what was acknowledged is known exactly.
 """
 
 import asyncio
@@ -34,9 +34,11 @@ def prepare_moulds(plan: LoadPlan, chance: random.Random, count: int = MOULDS) -
     """Prepare transfers between different accounts of one currency, each sent by the next caller."""
     moulds: list[Mould] = []
     for number in range(count):
-        accounts = chance.choice(plan.accounts)
-        debtor = chance.randrange(accounts.count)
+        accounts = plan.accounts[0] if plan.hot else chance.choice(plan.accounts)
+        debtor = 0 if plan.hot else chance.randrange(accounts.count)
         creditor = debtor + chance.randrange(1, accounts.count)
+        if plan.hot and chance.random() < 0.5:  # so that the one account does not run dry
+            debtor, creditor = creditor, debtor
         moulds.append(
             make_mould(
                 host=f"{plan.host}:{plan.port}",

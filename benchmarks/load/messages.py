@@ -39,6 +39,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     accounts: tuple[AccountRange, ...]
     tokens: tuple[str, ...] = ()
     """Of the callers, who take turns; none: nobody says who calls."""
+    hot: bool = False
+    """Whether one account, the first of all, takes part in every transfer: as its debtor, or as its creditor."""
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,16 @@
 import psycopg
 import pytest
 
-from benchmarks.bank.databases import Books, account_ranges, in_driver, make_bank, read_books, read_facts
+from benchmarks.bank.databases import (
+    Books,
+    Told,
+    account_ranges,
+    in_driver,
+    make_bank,
+    read_books,
+    read_facts,
+    read_told,
+)
 from benchmarks.load.messages import AccountRange
 from benchmarks.processes import MeasurementError
 
@@ -31,6 +40,26 @@ def test_transfers_and_their_references_are_counted(bank_url: str) -> None:
                 "SELECT bank.post_transfer(%s, %s, 'EUR', 5, %s)", (euros.account(0), euros.account(1), reference)
             )
     assert read_books(bank_url, "bank") == Books(transfers=3, distinct_references=2, total=0, wrong_accounts=0)
+
+
+def test_what_a_transfer_leaves_beside_the_books_is_counted(bank_url: str) -> None:
+    with psycopg.connect(bank_url) as connection:
+        connection.execute(
+            "INSERT INTO workhorse.events (id, type, subject, data, occurred_at)"
+            " SELECT gen_random_uuid(), 'transfer.posted', subject, '{}', now()"
+            " FROM unnest(ARRAY['1', '2', '2']) AS subject"
+        )
+        connection.execute(
+            "INSERT INTO workhorse.jobs (id, run_at, state, version, priority, attempts_left, blocks, name, queue,"
+            " arguments)"
+            " SELECT gen_random_uuid(), now(), state::workhorse.job_state, 1, 0, 1, false, 'write_advices', 'default',"
+            " '{\"transfers\": [1, 2, 3]}' FROM unnest(ARRAY['ready', 'running', 'dead']) AS state"
+        )
+        connection.execute(
+            "INSERT INTO workhorse.replies (scope, request_digest, status, headers)"
+            " SELECT gen_random_uuid(), '', status, '' FROM unnest(ARRAY[201, 201, 409]) AS status"
+        )
+    assert read_told(bank_url) == Told(events=3, announced=2, advised=0, waiting=6, replies=2)
 
 
 def test_accounts_that_no_range_names_are_refused(bank_url: str) -> None:

@@ -116,3 +116,15 @@ def test_callers_take_turns() -> None:
     moulds = prepare_moulds(plan, random.Random(1), 6)  # noqa: S311 - the same ones each time
     senders = [mould.head.partition(b"authorization: Bearer ")[2].partition(b"\r\n")[0] for mould in moulds]
     assert senders == [b"a", b"b", b"c", b"a", b"b", b"c"]
+
+
+def test_a_hot_account_takes_part_in_every_transfer_on_either_side() -> None:
+    plan = LoadPlan(host="h", port=1, connections=1, warmup_seconds=0, seconds=0, accounts=(EUROS, POUNDS), hot=True)
+    orders = [
+        json.loads(mould.pour(b"0" * 32).partition(b"\r\n\r\n")[2])
+        for mould in prepare_moulds(plan, random.Random(1), 200)  # noqa: S311 - no secret
+    ]
+    sides = Counter(order["debtor"] == EUROS.first for order in orders)
+    assert all(EUROS.first in (order["debtor"], order["creditor"]) for order in orders)
+    assert all(order["debtor"] != order["creditor"] and order["currency"] == "EUR" for order in orders)
+    assert min(sides[True], sides[False]) > 50

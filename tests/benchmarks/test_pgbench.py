@@ -6,9 +6,11 @@ from benchmarks.bank.pgbench import read_log, read_processed, script
 from benchmarks.load.messages import AccountRange
 from benchmarks.processes import MeasurementError
 
+YEN = AccountRange("JPY", first=8, step=5, count=2000)
+
 
 def test_the_script_chooses_two_accounts_of_a_range() -> None:
-    lines = script(AccountRange("JPY", first=8, step=5, count=2000)).splitlines()
+    lines = script(YEN, "bank").splitlines()
     assert lines[:4] == [
         r"\set debtor random(0, 1999)",
         r"\set creditor (:debtor + random(1, 1999)) % 2000",
@@ -16,6 +18,22 @@ def test_the_script_chooses_two_accounts_of_a_range() -> None:
         r"\set payee 8 + 5 * :creditor",
     ]
     assert "bank.post_transfer(:payer, :payee, 'JPY', :amount, 'pgbench');" in lines[-1]
+
+
+def test_a_hot_account_is_on_one_side_of_each_transfer() -> None:
+    lines = script(YEN, "bank", hot=True).splitlines()
+    assert lines[:4] == [
+        r"\set side random(0, 1)",
+        r"\set other 8 + 5 * random(1, 1999)",
+        r"\set payer case when :side = 0 then 8 else :other end",
+        r"\set payee case when :side = 0 then :other else 8 end",
+    ]
+
+
+def test_the_plain_ledger_is_kept_by_seven_statements() -> None:
+    text = script(YEN, "plain")
+    assert text.count(";") + text.count(r"\gset") == 7
+    assert "'JPY'" in text
 
 
 def test_what_pgbench_has_done_is_read_from_what_it_prints() -> None:
