@@ -11,7 +11,7 @@ from pathlib import Path
 from setuptools import setup
 
 ROOT = Path(__file__).parent
-ROOMLESS = ["context", "networks", "policy", "principal", "rate"]
+ROOMLESS = ["context", "networks", "policy", "rate"]
 GUARD = [
     "access",
     "admission",
