@@ -45,7 +45,7 @@ def test_each_is_applied_once_and_in_order(database_url: str, package: Path) -> 
 def test_one_that_fails_leaves_nothing_of_itself_and_what_came_before(database_url: str, package: Path) -> None:
     (package / "0001_good.sql").write_text("CREATE TABLE t (a int);")
     (package / "0002_bad.sql").write_text("INSERT INTO t VALUES (1); SELECT 1 / 0;")
-    with pytest.raises(StartupError, match="own 0002_bad failed and was undone: division by zero"):
+    with pytest.raises(StartupError, match="own 0002_bad failed; it was undone: division by zero"):
         apply(database_url, own(package))
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)

@@ -2,11 +2,8 @@
 
 Workhorse's own are in this folder (`WORKHORSE`); an app may bring its own set beside Alembic or Django, or instead.
 A migration must leave the old code running: it adds, and a later release takes away (expand, then contract); `safety`
-says what does not. `state.postgres.migrate` applies them, each in a transaction with its record.
-
-What Postgres runs in no transaction, such as CREATE INDEX CONCURRENTLY, stands alone in a file whose first line is
-
-    -- workhorse: no transaction
+says what does not. `standing` compares them with what a database has, `state.postgres.migrate` applies them, each in a
+transaction with its record. What Postgres runs in no transaction has a file of its own: see `script`.
 """
 
 import re
@@ -19,7 +16,6 @@ from workhorse.errors import StartupError
 
 __all__ = ["WORKHORSE", "Migration", "Migrations"]
 
-ALONE: Final = "-- workhorse: no transaction"
 _FILE: Final = re.compile(r"^(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql$")
 
 
@@ -32,9 +28,9 @@ class Migration:
     sql: str
 
     @property
-    def alone(self) -> bool:
-        """Whether it runs outside of a transaction."""
-        return self.sql.lstrip().lower().startswith(ALONE)
+    def label(self) -> str:
+        """Such as `0001_replies`."""
+        return f"{self.number:04d}_{self.name}"
 
     @property
     def checksum(self) -> str:
@@ -51,12 +47,15 @@ class Migrations:
         package: an importable package.
         folder: where in it the files `0001_name.sql`, `0002_...` lie.
         steps: instead of a package, the SQL itself, for an app of one file (`Migrations.inline`).
+        lint_from: the first number that `workhorse migrate --check` looks at; what is before is applied everywhere, and
+            cannot be mended any more.
     """
 
     name: str
     package: str
     folder: str = "sql/migrations"
     steps: tuple[str, ...] = ()
+    lint_from: int = 1
 
     @classmethod
     def inline(cls, name: str, *steps: str) -> Self:

@@ -1,193 +1,362 @@
-"""What of a migration is not safe while the old version of the code still serves.
+"""Finds what of a migration is not safe while the old version of the code still serves, by its text alone.
 
-Two things are not. A statement that holds a lock which readers or writers need, for as long as it looks at or rewrites
-all rows: they wait, and the service stands still. And one that takes away, or asks for, what the old code does not
-know: its statements fail. Each has another way, which is said with it.
-
-A table that the same migration has made is nobody's yet, and may be treated in any way. Who knows better says so above
-the statement, with a reason:
+It errs on the side of finding: it knows no sizes, and what functions do is not seen. What the same file has made is
+nobody's yet, and may be treated in any way. Who knows better says so above the statement, with a reason:
 
     -- workhorse: accept drop_column, since no version reads it from 2.3 on
     ALTER TABLE accounts DROP COLUMN nickname;
 """
 
-import re
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from workhorse.migrations.statements import Statement, statements
+from workhorse.migrations import Migration, Migrations
+from workhorse.migrations.grammar import Reader, items
+from workhorse.migrations.rules import RULES, Rule
+from workhorse.migrations.script import Script, Statement, read_script
 
-__all__ = ["RULES", "Hazard", "Rule", "hazards"]
+__all__ = ["Finding", "Hazard", "hazards", "lint", "needed_number"]
 
-_NAME: Final = r'(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))?'
-_MADE: Final = re.compile(
-    rf"^CREATE (?:(?:GLOBAL |LOCAL )?TEMP(?:ORARY)? |UNLOGGED )?TABLE (?:IF NOT EXISTS )?(?P<table>{_NAME})",
-    re.IGNORECASE,
+_RULES: Final = {rule.name: rule for rule in RULES}
+# Functions whose value is the same for all rows of a statement, so that as a default they rewrite nothing.
+_STABLE: Final = frozenset(
+    {"now", "transaction_timestamp", "statement_timestamp", "timezone", "date_trunc", "to_timestamp"}
 )
-_TABLE: Final = re.compile(
-    rf"^(?:ALTER TABLE|DROP TABLE|TRUNCATE(?: TABLE)?|LOCK(?: TABLE)?|CLUSTER|VACUUM FULL) (?:IF EXISTS )?(?:ONLY )?"
-    rf"(?P<table>{_NAME})",
-    re.IGNORECASE,
-)
-_INDEXED: Final = re.compile(
-    rf"^CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?(?:{_NAME} )?ON (?:ONLY )?(?P<table>{_NAME})", re.IGNORECASE
-)
-_ACCEPT: Final = re.compile(r"^workhorse: accept (?P<rule>[a-z_]+), (?P<reason>\S.*)$")
-_ADD: Final = r"\bADD (?:COLUMN )?(?:IF NOT EXISTS )?(?!CONSTRAINT|PRIMARY|UNIQUE|CHECK|FOREIGN|EXCLUDE|TABLE)"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One kind of statement that is not safe."""
-
-    name: str
-    pattern: re.Pattern[str]
-    why: str
-    mend: str
-
-
-def _rule(name: str, pattern: str, why: str, mend: str) -> Rule:
-    return Rule(name, re.compile(pattern, re.IGNORECASE), why, mend)
-
-
-RULES: Final = (
-    _rule(
-        "add_not_null",
-        rf"^ALTER TABLE .*{_ADD}[^,]*\bNOT NULL\b(?![^,]*\b(?:DEFAULT|GENERATED)\b)(?<!DEFAULT)",
-        "the old code's INSERTs do not name the column, and fail; so does the statement where there are rows",
-        "give it a DEFAULT, or add it without NOT NULL",
-    ),
-    _rule(
-        "add_rewrites",
-        rf"^ALTER TABLE .*{_ADD}[^,]*(?:\b(?:small|big)?serial\b|\bGENERATED\b"
-        r"|\bDEFAULT (?:\w+\.)?(?:gen_random_uuid|random|clock_timestamp|nextval|uuidv7|timeofday)\b)",
-        "every row is written anew under a lock that nobody passes",
-        "add the column without it, then set the DEFAULT, and fill the old rows in small transactions",
-    ),
-    _rule(
-        "change_type",
-        r"^ALTER TABLE .*\bALTER (?:COLUMN )?\S+ (?:SET DATA )?TYPE\b",
-        "most changes write every row anew under a lock that nobody passes, and the old code sends the old type",
-        "add a column of the new type, write to both, fill it, and take the old one away in a later release",
-    ),
-    _rule(
-        "set_not_null",
-        r"^ALTER TABLE .*\bALTER (?:COLUMN )?\S+ SET NOT NULL\b",
-        "all rows are looked at under a lock that nobody passes",
-        "ADD CONSTRAINT ... CHECK (column IS NOT NULL) NOT VALID, then VALIDATE CONSTRAINT in a migration of its own",
-    ),
-    _rule(
-        "drop_column",
-        r"^ALTER TABLE .*\bDROP (?:COLUMN )?(?:IF EXISTS )?(?!CONSTRAINT|DEFAULT|NOT|EXPRESSION|IDENTITY)\S+",
-        "the old code still names the column",
-        "take it away one release after the last code that names it, and accept this then",
-    ),
-    _rule(
-        "drop_table",
-        r"^DROP (?:TABLE|VIEW|MATERIALIZED VIEW|SCHEMA|TYPE|DOMAIN|SEQUENCE)\b",
-        "the old code still uses it",
-        "take it away one release after the last code that uses it, and accept this then",
-    ),
-    _rule(
-        "truncate",
-        r"^TRUNCATE\b",
-        "it takes the rows away, under a lock that nobody passes",
-        "DELETE in small transactions",
-    ),
-    _rule(
-        "rename",
-        r"^ALTER (?:TABLE|INDEX|VIEW|TYPE|SCHEMA|SEQUENCE|MATERIALIZED VIEW|FUNCTION) .*"
-        r"\bRENAME (?:TO|COLUMN|CONSTRAINT|VALUE|\S+ TO)\b",
-        "the old code knows the old name only",
-        "add the new one, keep both in step, and take the old one away in a later release",
-    ),
-    _rule(
-        "index_locks",
-        r"^CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY\b)",
-        "nobody writes to the table until the index is built",
-        "CREATE INDEX CONCURRENTLY, alone in a file whose first line is `-- workhorse: no transaction`",
-    ),
-    _rule(
-        "drop_index_locks",
-        r"^DROP INDEX (?!CONCURRENTLY\b)",
-        "it waits for a lock that nobody passes",
-        "DROP INDEX CONCURRENTLY, alone in a file whose first line is `-- workhorse: no transaction`",
-    ),
-    _rule(
-        "constraint_scans",
-        r"^ALTER TABLE .*\bADD (?:CONSTRAINT \S+ )?(?:CHECK|FOREIGN KEY)\b(?!.*\bNOT VALID\b)",
-        "all rows are looked at, while nobody writes",
-        "add it NOT VALID, and VALIDATE CONSTRAINT in a migration of its own",
-    ),
-    _rule(
-        "constraint_builds",
-        r"^ALTER TABLE .*\bADD (?:CONSTRAINT \S+ )?(?:UNIQUE|PRIMARY KEY|EXCLUDE)\b(?!.*\bUSING INDEX\b)",
-        "an index is built under a lock that nobody passes",
-        "CREATE UNIQUE INDEX CONCURRENTLY in a migration of its own, then ADD CONSTRAINT ... USING INDEX",
-    ),
-    _rule("lock_table", r"^LOCK\b", "whoever needs the table waits for the end of the migration", "do without"),
-    _rule(
-        "rewrite",
-        r"^(?:VACUUM FULL|CLUSTER|REINDEX (?!.*\bCONCURRENTLY\b)|REFRESH MATERIALIZED VIEW (?!CONCURRENTLY\b))",
-        "everything is written anew under a lock that nobody passes",
-        "pg_repack, REINDEX CONCURRENTLY or REFRESH ... CONCURRENTLY, outside of migrations",
-    ),
-    _rule(
-        "transaction",
-        r"^(?:BEGIN|COMMIT|ROLLBACK|END|START TRANSACTION|SAVEPOINT|ABORT)\b",
-        "a migration is one transaction with its record; half of it would stand",
-        "leave it out, and write two migrations where two transactions are wanted",
-    ),
+# What may follow a default in the definition of a column.
+_AFTER_DEFAULT: Final = frozenset({"not", "null", "check", "references", "unique", "primary", "constraint", "collate"})
+_SERIAL: Final = frozenset({"serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"})
+# fmt: off
+_OBJECTS: Final = frozenset({
+    "table", "view", "materialized", "function", "procedure", "routine", "aggregate", "type", "domain", "sequence",
+    "schema", "foreign", "owned", "extension",
+})
+# fmt: on
+_MADE: Final = frozenset(
+    {"table", "view", "type", "domain", "sequence", "function", "procedure", "index", "schema", "aggregate"}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """One statement that is not safe."""
+    """One thing that is not safe."""
 
     line: int
-    """Of the migration's text, from 1."""
+    """Where its statement begins, from 1."""
     rule: Rule
-    statement: str
-    """Its beginning."""
+    subject: str
+    """What it is about: a table, a column, an index."""
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.rule.name}: {self.statement}\n    {self.rule.why}\n    mend: {self.rule.mend}"
+        return f"line {self.line}: {self.rule.name} ({self.subject}): {self.rule.why}; mend: {self.rule.mend}"
 
 
-def hazards(sql: str, *, made: Iterable[str] = ()) -> Iterator[Hazard]:
-    """What of a migration's text is not safe.
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A hazard, and whose it is."""
+
+    set_name: str
+    migration: Migration
+    hazard: Hazard
+
+    def __str__(self) -> str:
+        return f"{self.set_name} {self.migration.label}, {self.hazard}"
+
+
+def lint(sets: Sequence[Migrations]) -> list[Finding]:
+    """Look at all migrations of the sets, from the `lint_from` of each: which ones a database lacks is not known here.
+
+    Raises:
+        StartupError: a file is misnamed, or cannot be read.
+    """
+    return [
+        Finding(one.name, migration, hazard)
+        for one in sets
+        for migration in one.load()
+        if migration.number >= one.lint_from
+        for hazard in hazards(migration.sql, number=migration.number, origin=f"{one.name} {migration.label}")
+    ]
+
+
+def hazards(sql: str, *, number: int = 0, origin: str = "") -> Iterator[Hazard]:
+    """Yield what is not safe in one migration, and not accepted.
 
     Args:
-        sql: the text.
-        made: tables that are nobody's yet, beside those that the text makes.
+        sql: its text.
+        number: its number in the set, for what `-- workhorse: needs` says.
+        origin: names it in errors.
+
+    Raises:
+        StartupError: it cannot be read.
     """
-    new = {_plain(table) for table in made}
-    for statement in statements(sql):
-        match = _MADE.match(statement.words)
-        if match is not None:
-            new.add(_plain(match["table"]))
-            continue
-        if _plain(_table_of(statement.words)) in new:
-            continue
-        accepted = set(_accepted(statement))
-        for rule in RULES:
-            if rule.pattern.search(statement.words) and rule.name not in accepted:
-                yield Hazard(statement.line, rule, statement.words[:80])
+    script = read_script(sql, origin=origin)
+    # The author knows which code the schema still serves, and that it is not only the newest.
+    told = script.needs is not None and script.needs < number
+    for statement, dangers in _dangers(script):
+        accepted = {acceptance.rule for acceptance in statement.accepts}
+        for rule, subject in dangers:
+            if rule.name not in accepted and not (rule.told_by_needs and told):
+                yield Hazard(statement.line, rule, subject)
+        present = {rule.name for rule, _ in dangers}
+        for acceptance in statement.accepts:
+            if acceptance.rule not in present:
+                yield Hazard(acceptance.line, _RULES["accepts_nothing"], acceptance.rule)
 
 
-def _accepted(statement: Statement) -> Iterator[str]:
-    for note in statement.notes:
-        match = _ACCEPT.match(note)
-        if match is not None:
-            yield match["rule"]
+def needed_number(migration: Migration, script: Script) -> int:
+    """The number of the set that code must know to run on the schema after this migration; 0: any code runs.
+
+    What the author said; else the migration's own, where it takes something away, or breaks old code in another way
+    that was not accepted; else 0.
+    """
+    if script.needs is not None:
+        return min(script.needs, migration.number)
+    breaks = any(
+        rule.takes_away or (rule.breaks_old_code and rule.name not in {one.rule for one in statement.accepts})
+        for statement, dangers in _dangers(script)
+        for rule, _ in dangers
+    )
+    return migration.number if breaks else 0
 
 
-def _table_of(words: str) -> str:
-    match = _TABLE.match(words) or _INDEXED.match(words)
-    return match["table"] if match is not None else ""
+def _dangers(script: Script) -> Iterator[tuple[Statement, list[tuple[Rule, str]]]]:
+    """Each statement with all that is not safe in it, accepted or not."""
+    file = _File(alone=script.alone)
+    for statement in script.statements:
+        found = dict.fromkeys(file.look(statement))
+        yield statement, [(_RULES[name], subject) for name, subject in found]
 
 
-def _plain(name: str) -> str:
-    return name.replace('"', "").lower()
+class _File:
+    """What a file has made and altered up to a statement."""
+
+    def __init__(self, *, alone: bool) -> None:
+        self._alone = alone
+        self._made: set[str] = set()
+        self._altered: set[str] = set()
+        self._added_constraints: set[str] = set()
+
+    def look(self, statement: Statement) -> Iterator[tuple[str, str]]:
+        """The hazards of the next statement, and what each is about."""
+        reader = Reader(statement.tokens)
+        if statement.controls_transaction:
+            yield "transaction", statement.tokens[0].text
+        elif not self._alone and statement.lone() is not None:
+            yield "needs_no_transaction", " ".join(token.text for token in statement.tokens[:3])
+        elif reader.take("create"):
+            yield from self._create(reader)
+        elif reader.take("alter"):
+            yield from self._alter(reader)
+        elif reader.take("drop"):
+            yield from self._drop(reader)
+        else:
+            yield from self._other(reader, statement)
+
+    def _is_new(self, name: str) -> bool:
+        bare = name.rpartition(".")[2]
+        # A name with a schema is not the one of another schema; without, it may be.
+        return name in self._made or ("." not in name and any(made.rpartition(".")[2] == bare for made in self._made))
+
+    def _create(self, reader: Reader) -> Iterator[tuple[str, str]]:
+        replaces = reader.take("or", "replace")
+        while reader.take_any(
+            "global", "local", "temporary", "temp", "unlogged", "materialized", "recursive", "foreign"
+        ):
+            pass
+        unique = reader.take("unique")
+        if reader.take("index"):
+            concurrently = reader.take("concurrently")
+            sure = not reader.take("if", "not", "exists")
+            name = "" if reader.at("on") else reader.name()
+            reader.skip_past("on")
+            reader.take("only")
+            table = reader.name()
+            if not concurrently and not self._is_new(table):
+                yield "index_locks", f"{'unique index' if unique else 'index'} {name} on {table}"
+            if name and sure:
+                # An index lives in the schema of its table.
+                schema = table.rpartition(".")[0]
+                self._made.add(f"{schema}.{name}" if schema else name)
+            return
+        kind = reader.word()
+        if kind not in _MADE:
+            return
+        reader.advance()
+        sure = not reader.take("if", "not", "exists") and not replaces
+        name = reader.name()
+        if kind == "table" and reader.take("partition", "of"):
+            parent = reader.name()
+            if not self._is_new(parent):
+                yield "partition", f"{name} of {parent}"
+        if sure:
+            self._made.add(name)
+
+    def _drop(self, reader: Reader) -> Iterator[tuple[str, str]]:
+        kind = reader.word()
+        if kind == "index":
+            reader.advance()
+            concurrently = reader.take("concurrently")
+            reader.take("if", "exists")
+            for name in reader.names():
+                if not concurrently and not self._is_new(name):
+                    yield "drop_index_locks", name
+        elif kind in _OBJECTS:
+            reader.advance()
+            reader.take_any("view", "table", "by")
+            reader.take("if", "exists")
+            for name in reader.names():
+                if not self._is_new(name):
+                    yield "drop_table", f"{kind} {name}"
+
+    def _alter(self, reader: Reader) -> Iterator[tuple[str, str]]:
+        kind = reader.word()
+        reader.advance()
+        if kind in {"materialized", "foreign"}:
+            reader.take_any("view", "table")
+        reader.take("if", "exists")
+        reader.take("only")
+        name = reader.name()
+        if kind == "index" or not name or self._is_new(name):
+            return
+        if kind != "table":
+            if any(reader.rest_has(*words) for words in (("rename",), ("set", "schema"))):
+                yield "rename", f"{kind} {name}"
+            if kind == "type" and reader.rest_has("drop", "attribute"):
+                yield "drop_column", name
+            if (
+                kind == "domain"
+                and (reader.at("add") or reader.take("set", "not"))
+                and not reader.rest_has("not", "valid")
+            ):
+                yield "constraint_scans", f"domain {name}"
+            return
+        if not self._alone:
+            self._altered.add(name)
+            if len(self._altered) > 1:
+                yield "many_tables", " and ".join(sorted(self._altered))
+        for action in items(reader.rest()):
+            change = Reader(action)
+            if change.take("add"):
+                yield from self._add(name, change)
+            elif change.take("alter"):
+                yield from _alter_column(name, change)
+            else:
+                yield from self._change(name, change)
+
+    def _add(self, table: str, reader: Reader) -> Iterator[tuple[str, str]]:
+        if reader.at_any("constraint", "primary", "unique", "foreign", "check", "exclude", "not"):
+            yield from self._add_constraint(table, reader)
+        else:
+            reader.take("column")
+            reader.take("if", "not", "exists")
+            yield from _add_column(table, reader)
+
+    def _change(self, table: str, reader: Reader) -> Iterator[tuple[str, str]]:
+        """The rarer actions of ALTER TABLE on an existing table."""
+        if reader.take("drop"):
+            if not reader.at("constraint"):
+                reader.take("column")
+                reader.take("if", "exists")
+                yield "drop_column", f"{table}.{reader.name()}"
+        elif reader.at("rename") or reader.take("set", "schema"):
+            if not reader.take("rename", "constraint"):
+                yield "rename", table
+        elif reader.take("validate", "constraint"):
+            name = reader.name()
+            if not self._alone and f"{table} {name}" in self._added_constraints:
+                yield "validate_with_add", f"{table}.{name}"
+        elif reader.take("detach", "partition"):
+            if not reader.rest_has("finalize"):
+                yield "partition", table
+        elif reader.take("set") and reader.at_any("logged", "unlogged", "tablespace", "access"):
+            yield "rewrite", table
+
+    def _add_constraint(self, table: str, reader: Reader) -> Iterator[tuple[str, str]]:
+        name = ""
+        if reader.take("constraint"):
+            name = reader.name()
+        subject = f"{table}.{name}" if name else table
+        later = reader.rest_has("not", "valid")
+        if later:
+            self._added_constraints.add(f"{table} {name}")
+        elif reader.at_any("foreign", "check"):
+            yield "constraint_scans", subject
+        elif reader.at("not"):
+            yield "set_not_null", subject
+        elif reader.at_any("unique", "primary", "exclude") and not reader.rest_has("using", "index"):
+            yield "constraint_builds", subject
+        if reader.at("primary") and reader.rest_has("using", "index"):
+            # It makes its columns NOT NULL, for which all rows are read.
+            yield "set_not_null", subject
+
+    def _other(self, reader: Reader, statement: Statement) -> Iterator[tuple[str, str]]:
+        if reader.at("with"):
+            reader.skip_to("update", "delete")
+        if reader.at_any("lock", "truncate"):
+            rule = "lock_table" if reader.take("lock") else "truncate"
+            reader.take_any("truncate")
+            reader.take("table")
+            reader.take("only")
+            yield from ((rule, name) for name in reader.names() if not self._is_new(name))
+        elif reader.take("update") or reader.take("delete", "from"):
+            reader.take("only")
+            name = reader.name()
+            if not reader.rest_has("where") and not self._is_new(name):
+                yield "whole_table", name
+        elif reader.take("refresh", "materialized", "view"):
+            concurrently = reader.take("concurrently")
+            name = reader.name()
+            if not concurrently and not self._is_new(name):
+                yield "refresh", name
+        elif reader.at_any("cluster", "reindex") or (reader.at("vacuum") and _full(statement)):
+            yield "rewrite", " ".join(token.text for token in statement.tokens[:4])
+        elif reader.at("do"):
+            yield "do_block", "DO"
+
+
+def _full(vacuum: Statement) -> bool:
+    """Whether a VACUUM is FULL, in the old notation or in parentheses."""
+    return any(token.kind == "word" and token.value == "full" for token in vacuum.tokens)
+
+
+def _alter_column(table: str, reader: Reader) -> Iterator[tuple[str, str]]:
+    reader.take("column")
+    column = f"{table}.{reader.name()}"
+    if reader.take("type") or reader.take("set", "data", "type"):
+        yield "change_type", column
+    elif reader.take("set", "not", "null"):
+        yield "set_not_null", column
+
+
+def _add_column(table: str, reader: Reader) -> Iterator[tuple[str, str]]:
+    column = f"{table}.{reader.name()}"
+    filled = reader.rest_has("default") or reader.rest_has("generated")
+    if reader.rest_has("not", "null") and not filled:
+        yield "add_not_null", column
+    if reader.word() in _SERIAL or reader.rest_has("as", "identity") or reader.rest_has("stored") or _varies(reader):
+        yield "add_rewrites", column
+    if reader.rest_has("unique") or reader.rest_has("primary", "key"):
+        yield "constraint_builds", column
+    if reader.rest_has("references"):
+        yield "constraint_scans", column
+    if reader.rest_has("check"):
+        yield "constraint_scans", column
+
+
+def _varies(reader: Reader) -> bool:
+    """Whether the default calls a function that may differ from row to row."""
+    default = Reader(reader.rest())
+    if not default.skip_past("default"):
+        return False
+    before = ""
+    tokens = default.rest()
+    for token, after in itertools.pairwise(tokens):
+        if token.kind == "word" and token.value in _AFTER_DEFAULT:
+            return False
+        calls = token.kind in {"word", "quoted"} and after.text == "("
+        # After a cast stands a type, which may have parentheses too: `::numeric(10, 2)`.
+        if calls and before not in {"::", "as", "character", "bit"} and token.value not in _STABLE:
+            return True
+        before = token.text.lower()
+    return False

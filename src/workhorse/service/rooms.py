@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workhorse.contracts import Database
-from workhorse.errors import StartupError, WorkhorseError
+from workhorse.errors import WorkhorseError
 from workhorse.migrations import WORKHORSE, Migrations
 from workhorse.service.chores import doing_chores
 from workhorse.service.stores import Stores, open_stores
 from workhorse.service.supervision import find_run_folder
 from workhorse.settings import Settings
 from workhorse.state.postgres.database import PostgresDatabase
-from workhorse.state.postgres.migrate import Pending, apply_migrations, pending_migrations
+from workhorse.state.postgres.migrate import Pending, apply_migrations, require_migrated
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
 from workhorse.telemetry.stdlib_handler import StdlibHandler
@@ -169,7 +169,4 @@ async def _migrate(settings: Settings, urls: Urls, sets: Sequence[Migrations], l
 
         await apply_migrations(urls.database, sets, report=report)
         return
-    pending = await pending_migrations(urls.database, sets)
-    if pending:
-        names = ", ".join(str(one) for one in pending)
-        raise StartupError(f"the database lacks migrations: {names}. Run `workhorse migrate` before this version.")
+    await require_migrated(urls.database, sets)
