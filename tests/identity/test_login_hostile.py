@@ -237,7 +237,7 @@ def test_an_error_of_the_issuer_is_told_in_our_own_words(
             await failed(browser, reply, status)
             assert reply.json().get("error") == told
             assert "<" not in reply.text
-            assert "555" not in reply.text
+            assert "555-1234" not in reply.text
             assert not provider.exchanged
 
     asyncio.run(main())
