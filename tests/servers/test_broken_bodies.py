@@ -60,6 +60,9 @@ def test_half_a_body_is_answered_with_a_problem_or_a_plain_close(kind: str, star
                 continue
             top, _, body = received.partition(b"\r\n\r\n")
             assert top.startswith(b"HTTP/1.1 400"), received
+            if kind == "hypercorn" and not body:  # it sometimes answers before it tells us
+                assert b"connection: close" in top.lower()
+                continue
             assert b"content-type: application/problem+json" in top.lower()
             assert json.loads(body)["status"] == 400
     assert run.ask("GET", "/-/live")[0] == 200
