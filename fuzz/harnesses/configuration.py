@@ -115,7 +115,7 @@ def _fits(policy: Policy, method: str, path: str) -> bool:
     if wanted[-1].endswith(":path}"):
         wanted, given = wanted[:-1], given[: len(wanted) - 1] if len(given) >= len(wanted) else [""] * 1000
     return len(wanted) == len(given) and all(
-        want.startswith("{") or want == have for want, have in zip(wanted, given, strict=True)
+        bool(have) if want.startswith("{") else want == have for want, have in zip(wanted, given, strict=True)
     )
 
 
