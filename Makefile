@@ -9,7 +9,7 @@ READY   := $(VENV)/.ready
 JOBS    ?= 2
 SECONDS ?= 600
 
-.PHONY: help demo test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
+.PHONY: help demo demo-clinic test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
         bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-cache lock clean
 
 help: ## List the commands.
@@ -26,6 +26,9 @@ $(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 
 demo: $(READY) ## Run the bank on embedded servers with live traffic and its page (ARGS="--serve" keeps it running).
 	@cd examples/bank && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/python -m bank.demo $(ARGS)
+
+demo-clinic: $(READY) ## Run the clinic, a Django app with its admin, through a day of its people (ARGS="--serve").
+	@cd examples/clinic && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/python -m clinic.demo $(ARGS)
 
 test: $(READY) ## Run all tests: the fast ones first, then the slow ones.
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not crash" $(ARGS)
