@@ -37,6 +37,7 @@ from workhorse.migrations import Migrations
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import plain_problem
 from workhorse.service.background import bind_caching, working
+from workhorse.service.hosts import host_of
 from workhorse.service.lifespan import AppLifespan
 from workhorse.service.operations import (
     Phase,
@@ -136,6 +137,7 @@ class Service:
         # What its framework's app is looked at and told; what is called is the app as it was given.
         self._routed = innermost(app)
         self._reader = routed_by(self._routed)
+        self._host = host_of(self._routed, database)
         adopt(self._routed)
         self._describe()
 
@@ -146,7 +148,7 @@ class Service:
     def settings(self) -> Settings:
         """The settings that the service runs with; before its start, those that it would."""
         if self._settings is None:
-            self._settings = load_settings()
+            self._settings = self._load_settings()
         return self._settings
 
     @property
@@ -217,7 +219,7 @@ class Service:
         started = False
         tie_to_parent()
         try:
-            self._settings = self._given if self._given is not None else load_settings()
+            self._settings = self._given if self._given is not None else self._load_settings()
             async with open_rooms(self._settings, self._migrations) as rooms:
                 composed = self._compose(self._settings, rooms)
                 self._rooms = rooms
@@ -270,7 +272,7 @@ class Service:
                     counters=rooms.stores.counters,
                 )
             )
-        bind_caching(self._caches, self._leases, rooms, own_database=self._database is not None)
+        bind_caching(self._caches, self._leases, rooms, own_database=self.database_of(rooms) is not rooms.database)
         if not is_known(self._routed):
             rooms.log.event(
                 "warning", "service.unknown_framework", app=repr(self._app), why="its routes are not compared"
@@ -279,10 +281,12 @@ class Service:
         parse_networks(settings.operations.metrics_networks)
         plan = compile_plan(settings.guard, self._policies, production=settings.production)
         keys = reply_keys(settings)
-        unit = UnitLayer(
-            self._with_fast_routes(),
+        app = self._with_fast_routes()
+        unit: ASGIApp = UnitLayer(
+            app if self._host is None else self._host.inside(app),
             self.database_of(rooms),
-            replica=rooms.replica,
+            # What the framework's own connection reads, it reads there.
+            replica=rooms.replica if self._host is None else None,
             policies=self._table,
             caller=self._caller,
             options=UnitOptions(
@@ -296,7 +300,7 @@ class Service:
             metrics=rooms.metrics,
         )
         return Guard(
-            unit,
+            unit if self._host is None else self._host.enclose(unit),
             plan,
             identity=self._identity,
             counters=rooms.stores.counters,
@@ -308,7 +312,13 @@ class Service:
 
     def database_of(self, rooms: Rooms) -> Database:
         """Where units run."""
-        return self._database if self._database is not None else rooms.database
+        if self._database is not None:
+            return self._database
+        return rooms.database if self._host is None else self._host.database
+
+    def _load_settings(self) -> Settings:
+        """What is found; in a Django project what its own settings say, too."""
+        return load_settings() if self._host is None else self._host.settings()
 
     def _with_fast_routes(self) -> ASGIApp:
         """The app, and before it what serves the routes whose policies are fast."""

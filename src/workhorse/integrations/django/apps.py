@@ -1,0 +1,30 @@
+"""The app that stands in INSTALLED_APPS."""
+
+from typing import Any, Final, cast
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+from workhorse.integrations.django.checks import register_checks
+from workhorse.integrations.django.host import APP, listen
+from workhorse.integrations.django.tables import apply_after_migrate
+
+__all__ = ["WorkhorseConfig"]
+
+# Django has no types.
+MIGRATED: Final = cast("Any", post_migrate)
+
+
+class WorkhorseConfig(AppConfig):  # type: ignore[misc]  # Django has no types
+    """Workhorse in a Django project: migrations, commands and checks."""
+
+    name = APP
+    label = "workhorse"
+    verbose_name = "Workhorse"
+    default = True
+
+    def ready(self) -> None:
+        """Connect to Django's signals, and register the checks."""
+        listen()
+        register_checks()
+        MIGRATED.connect(apply_after_migrate, sender=self, dispatch_uid="workhorse.apply_after_migrate")

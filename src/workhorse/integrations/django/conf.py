@@ -1,0 +1,100 @@
+"""Workhorse's settings in a Django project, read from the project's own settings module.
+
+    WORKHORSE = {"guard": {"allowed_hosts": ["bank.example"]}}    what `workhorse config` lists, as nested dicts
+    WORKHORSE_DATABASE = "default"                                the key of DATABASES that units run on
+    WORKHORSE_UNITS = "unsafe"                                    which requests have a unit around their view
+
+The environment and pyproject.toml are read as in any other project; what WORKHORSE says wins over them. The database's
+URL is that of DATABASES, unless somebody names another.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, cast, get_args
+from urllib.parse import quote, urlencode
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from workhorse.errors import SettingsError
+from workhorse.settings import Settings, load_settings
+
+__all__ = ["Units", "database_url", "service_settings", "units", "units_alias"]
+
+Units = Literal["unsafe", "every", "asked"]
+"""`unsafe`: requests that may write, by their method, and all where the database has ATOMIC_REQUESTS; `every`: all;
+`asked`: only those whose view calls `unit()`."""
+
+# Django has no types.
+DJANGO_SETTINGS: Final = cast("Any", settings)
+DJANGO_CONNECTIONS: Final = cast("Any", connections)
+# What libpq takes in a URL; what else OPTIONS has is Django's own.
+URL_OPTIONS: Final = ("options", "sslmode", "sslrootcert", "sslcert", "sslkey", "target_session_attrs", "service")
+
+
+def units_alias() -> str:
+    """The key of DATABASES that units run on: WORKHORSE_DATABASE.
+
+    Raises:
+        SettingsError: it is not a text.
+    """
+    alias: object = getattr(DJANGO_SETTINGS, "WORKHORSE_DATABASE", DEFAULT_DB_ALIAS)
+    if not isinstance(alias, str):
+        raise SettingsError(f"WORKHORSE_DATABASE is {alias!r}; it is a key of DATABASES")
+    return alias
+
+
+def units() -> Units:
+    """Which requests have a unit around their view: WORKHORSE_UNITS.
+
+    Raises:
+        SettingsError: it is none of the words.
+    """
+    found: object = getattr(DJANGO_SETTINGS, "WORKHORSE_UNITS", "unsafe")
+    if found not in get_args(Units):
+        raise SettingsError(f"WORKHORSE_UNITS is {found!r}; it is one of {', '.join(get_args(Units))}")
+    return cast("Units", found)
+
+
+def service_settings() -> Settings:
+    """The settings of the service, as WORKHORSE, the environment and pyproject.toml say.
+
+    Raises:
+        SettingsError: a name is unknown, a value is malformed, or production refuses a value.
+    """
+    given: object = getattr(DJANGO_SETTINGS, "WORKHORSE", {})
+    if not isinstance(given, Mapping):
+        raise SettingsError(
+            f"WORKHORSE is {type(given).__name__}; it is a dict, such as {{'log': {{'level': 'info'}}}}"
+        )
+    overrides = dict(cast("Mapping[str, Any]", given))
+    base: object = getattr(DJANGO_SETTINGS, "BASE_DIR", None)
+    database = dict(overrides.get("database", {}))
+    named = "url" in database or os.environ.get("DATABASE_URL") or os.environ.get("WORKHORSE_DATABASE__URL")
+    if not named:
+        overrides["database"] = {**database, "url": database_url(units_alias())}
+    return load_settings(Path(str(base)) if base else None, **overrides)
+
+
+def database_url(alias: str) -> str:
+    """The libpq URL of the database that DATABASES names.
+
+    Raises:
+        SettingsError: there is no such key, or it names no database.
+    """
+    known: Mapping[str, Mapping[str, Any]] = DJANGO_CONNECTIONS.settings
+    if alias not in known:
+        raise SettingsError(f"DATABASES has no {alias!r}; it has: {', '.join(known)}. Change WORKHORSE_DATABASE")
+    # A test's database has another name than its settings say at first; Django changes them in place.
+    one = known[alias]
+    options = {name: one["OPTIONS"][name] for name in URL_OPTIONS if name in one["OPTIONS"]}
+    host = str(one["HOST"] or "")
+    if host.startswith("/"):  # the folder of a Unix socket
+        options["host"], host = host, ""
+    user = quote(str(one["USER"]), safe="") if one["USER"] else ""
+    password = ":" + quote(str(one["PASSWORD"]), safe="") if one["PASSWORD"] else ""
+    login = f"{user}{password}@" if user else ""
+    port = f":{one['PORT']}" if one["PORT"] else ""
+    query = f"?{urlencode(options, quote_via=quote)}" if options else ""
+    return f"postgresql://{login}{host}{port}/{quote(str(one['NAME'] or ''), safe='')}{query}"

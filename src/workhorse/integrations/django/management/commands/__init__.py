@@ -1,0 +1,1 @@
+"""One command a file, named by Django's rule."""

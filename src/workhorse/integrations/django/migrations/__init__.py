@@ -1,0 +1,1 @@
+"""Workhorse's tables, by Django's `migrate`."""
