@@ -81,7 +81,7 @@ class Person:
         if self._cookies:
             sent["cookie"] = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
         if "csrftoken" in self._cookies:
-            sent["x-csrftoken"] = self._cookies["csrftoken"]
+            sent.setdefault("x-csrftoken", self._cookies["csrftoken"])
         self._connection.request(method, path, body or None, sent)
         reply = self._connection.getresponse()
         content = reply.read()
