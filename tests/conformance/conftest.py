@@ -14,7 +14,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from tests.conformance.cases import CASES, Case
 from tests.conformance.contract import Book
 from tests.conformance.wire import Server, serving
-from workhorse import Service
+from workhorse import Policy, Service
+from workhorse.asgi import ASGIApp
 from workhorse.embedded import Attachment, drop_database, fresh_database
 from workhorse.guard import Guard
 from workhorse.settings import GuardSettings, load_settings
@@ -72,10 +73,11 @@ class Running:
 async def standing(case: Case, file: Path, url: str, folder: Path) -> AsyncIterator[list[Standing]]:
     settings = load_settings(folder, database={"url": url}, log={"access": False})
     bare, guarded, served = Book(file), Book(file), Book(file)
-    apps = {
+    policies = [Policy(f"POST {case.prefix}/visit", idempotent=True)]
+    apps: dict[str, tuple[ASGIApp, Book]] = {
         "bare": (case.make(bare), bare),
         "guard": (Guard(case.make(guarded), settings=GuardSettings()), guarded),
-        "service": (Service(case.make(served), settings=settings), served),
+        "service": (Service(case.make(served), policies=policies, settings=settings), served),
     }
     async with AsyncExitStack() as stack:
         yield [Standing(way, await stack.enter_async_context(serving(app)), book) for way, (app, book) in apps.items()]

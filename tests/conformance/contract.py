@@ -20,6 +20,7 @@
     POST /visit-sync   the same by `sync_unit()` in a sync handler that runs in a thread
     POST /visit-early  the same where the unit is got by what runs before the handler: a dependency or middleware
     POST /visit-fail   writes a visit, then raises
+    POST /visit-again  writes a visit, and at the first time raises what a database does of which another got the better
     WS   /talk         echoes text and bytes; at the text "close" closes with 4001 "as asked"; notes "socket left"
     WS   /refuse       is closed before it is accepted
 
@@ -31,6 +32,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from psycopg.errors import SerializationFailure
 
 from workhorse import sync_unit, unit
 from workhorse.asgi import ASGIApp, Receive, Scope, Send
@@ -49,6 +52,7 @@ __all__ = [
     "look_for_unit",
     "tally",
     "visit",
+    "visit_again",
     "visit_in_thread",
 ]
 
@@ -131,6 +135,15 @@ def visit_in_thread(kind: str) -> str:
     work = sync_unit()
     work.execute(INSERT, (kind,))
     return str(work.execute(COUNT, (kind,)).fetchone()[0])
+
+
+async def visit_again(book: Book) -> str:
+    """Write a visit, and lose the first time."""
+    visits = await visit("again")
+    book.notes.append("visited")
+    if book.notes.count("visited") == 1:
+        raise SerializationFailure
+    return visits
 
 
 async def look_for_unit(book: Book) -> None:

@@ -46,10 +46,11 @@ def test_what_is_done_after_the_reply_is_done(running: Running) -> None:
     assert set(running.everywhere(ask).values()) == {(202, b"accepted", True)}
 
 
+@having("socket")
 @pytest.mark.parametrize("last", ["close", "bye"])
 def test_a_socket_echoes_and_is_closed_by_either_side(running: Running, last: str) -> None:
     async def ask(standing: Standing) -> tuple[Socket, bool]:
-        says = ["one", b"\x00\xff", "", last]
+        says: list[str | bytes] = ["one", b"\x00\xff", "", last]
         socket = await standing.server.socket(running.case.prefix + "/talk", says=says, subprotocols=["b", "a"])
         return socket, last == "close" or await standing.told("socket left")
 
@@ -60,6 +61,7 @@ def test_a_socket_echoes_and_is_closed_by_either_side(running: Running, last: st
         assert told, way
 
 
+@having("socket")
 @pytest.mark.parametrize("extended", [False, True], ids=["plain", "extended"])
 def test_a_socket_can_be_refused_before_it_is_accepted(running: Running, extended: bool) -> None:  # noqa: FBT001
     extensions = ["websocket.http.response"] if extended else []

@@ -287,7 +287,9 @@ async def serving(app: ASGIApp) -> AsyncIterator[Server]:
             yield Server(app, state)
             last = await answer_to("lifespan.shutdown")
             assert last["type"] == "lifespan.shutdown.complete", last
-        with anyio.fail_after(SECONDS):
-            await ended.wait()
+            with anyio.fail_after(SECONDS):
+                await ended.wait()
+        else:
+            group.cancel_scope.cancel()  # as the process of a server ends that has nothing to serve
     if answer["type"] != "lifespan.startup.complete":
         raise StartFailed(answer.get("message", ""))

@@ -11,7 +11,7 @@ and answers the rest.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from blacksheep import Application, Content, Request, Response
 from blacksheep.exceptions import HTTPException
@@ -40,7 +40,7 @@ def adopt(app: object) -> bool:
     """Add handlers to `app` if it is a BlackSheep app, where it has none of its own."""
     if not isinstance(app, Application):
         return False
-    handlers: Any = app.exceptions_handlers
+    handlers = cast("Any", app).exceptions_handlers
     handlers.setdefault(Problem, _problem)
     for status in HTTPStatus:
         code = status.value
@@ -83,7 +83,9 @@ def template_of(pattern: str) -> str:
 
 
 def _walk(app: Application) -> Iterator[AppRoute]:
-    for method, route in app.router.iter_with_methods():
+    router: Any = app.router
+    # Those that wait to be applied at the start, and those that have been.
+    for method, route in [*router.registered_routes, *router.iter_with_methods()]:
         name = method.decode() if isinstance(method, bytes) else str(method)
         kind = "WEBSOCKET" if name == _SOCKET else name
         if kind == "OPTIONS":
@@ -96,7 +98,7 @@ def _walk(app: Application) -> Iterator[AppRoute]:
 def _spelt(path: str, root: str, routes: Any) -> str:
     """The path as the first of these routes that takes it spells it; as it is where none does."""
     inner = path.removeprefix(root) if root else path
-    given = [part for part in inner.rstrip("/").split("/")[1:]] or [""]
+    given = inner.rstrip("/").split("/")[1:] or [""]
     for route in routes:
         if isinstance(route, Route) and route.match_by_path(inner.encode()) is not None:
             written = template_of("/" + route.pattern.decode().lstrip("/")).split("/")[1:]
@@ -110,16 +112,16 @@ def _as_written(given: Sequence[str], written: Sequence[str]) -> Iterator[str]:
         yield own if own.casefold() == part.casefold() else part
 
 
-async def _problem(app: Any, request: Request, error: Problem) -> Response:
+async def _problem(app: Any, request: Request, error: Problem) -> Response:  # noqa: ARG001 - BlackSheep's words
     return _response(render_problem(error, instance=request_instance()))
 
 
-async def _http_error(app: Any, request: Request, error: HTTPException) -> Response:
+async def _http_error(app: Any, request: Request, error: HTTPException) -> Response:  # noqa: ARG001 - the same
     detail = str(error) if error.args else ""
     return _response(plain_problem(error.status, detail, instance=request_instance()))
 
 
-async def _pass_on(request: Request, error: Exception) -> Response:
+async def _pass_on(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the same
     raise error
 
 

@@ -33,28 +33,30 @@ def is_ours(app: object) -> bool:
 
 def adopt(app: object) -> bool:
     """Add handlers to `app` if it is a Falcon app, where it has none of its own."""
-    if not isinstance(app, App):
+    if not is_ours(app):
         return False
+    falcon: Any = app
     known = _private(app, "_error_handlers")
     if Problem not in known:
-        app.add_error_handler(Problem, _problem)
+        falcon.add_error_handler(Problem, _problem)
     # What Falcon set itself is a method of the app.
     if getattr(known.get(Exception), "__self__", None) is app:
-        app.add_error_handler(Exception, _pass_on)
+        falcon.add_error_handler(Exception, _pass_on)
     if _private(app, "_serialize_error") is default_serialize_error:
-        app.set_error_serializer(_serialize)
+        falcon.set_error_serializer(_serialize)
     return True
 
 
 def list_routes(app: object) -> list[AppRoute] | None:
     """The routes of a Falcon app; None for an app of another kind, or with a router that Falcon cannot look into."""
-    if not isinstance(app, App):
+    if not is_ours(app):
         return None
+    ours: Any = app
     try:
-        routes = inspect_routes(app)
+        routes = inspect_routes(ours)
     except TypeError:
         return None
-    return [*_of_routes(app, routes), *_of_the_rest(app)]
+    return [*_of_routes(routes), *_of_the_rest(ours)]
 
 
 def rerouter(app: object) -> Callable[[Scope], Scope] | None:
@@ -80,7 +82,7 @@ def template_of(uri: str) -> str:
     )
 
 
-def _of_routes(app: App[Any, Any], routes: list[Any]) -> Iterator[AppRoute]:
+def _of_routes(routes: list[Any]) -> Iterator[AppRoute]:
     for route in routes:
         own = {method.method: method for method in route.methods if not method.internal}
         for name, method in sorted(own.items()):
@@ -90,7 +92,7 @@ def _of_routes(app: App[Any, Any], routes: list[Any]) -> Iterator[AppRoute]:
             yield AppRoute(template_of(route.path), name, method.source_info, handler)
 
 
-def _of_the_rest(app: App[Any, Any]) -> Iterator[AppRoute]:
+def _of_the_rest(app: object) -> Iterator[AppRoute]:
     """Sinks and static files: by the literal begin of what they take, and anything below."""
     for pattern, sink, _ in _private(app, "_sinks"):
         yield AppRoute(_literal_begin(pattern.pattern) + "{rest:path}", "*", source_of(sink), sink.__name__)
@@ -110,16 +112,17 @@ def _private(thing: object, name: str) -> Any:
     return getattr(thing, name)
 
 
-async def _problem(request: Request, response: Response, error: Problem, params: dict[str, Any]) -> None:
+# Falcon gives its handlers all of these.
+async def _problem(_request: Request, response: Response, error: Problem, _params: dict[str, Any]) -> None:
     _fill(response, render_problem(error, instance=request_instance()))
 
 
-async def _pass_on(request: Request, response: Response, error: Exception, params: dict[str, Any]) -> None:
+async def _pass_on(_request: Request, _response: Response, error: Exception, _params: dict[str, Any]) -> None:
     raise error
 
 
-def _serialize(request: Request, response: Response, error: HTTPError) -> None:
-    # Its headers are on the response already. A title of the app's own is worth more than the phrase of the status.
+def _serialize(_request: Request, response: Response, error: HTTPError) -> None:
+    # Its headers are on the response already.
     fields = error.to_dict()
     detail = str(fields.get("description") or "")
     further = {name: fields[name] for name in ("code", "link") if name in fields}

@@ -7,7 +7,7 @@ answers the rest.
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
@@ -31,7 +31,7 @@ def adopt(app: object) -> bool:
     """Add handlers to `app` if it is a Litestar app, where it has none of its own."""
     if not isinstance(app, Litestar):
         return False
-    handlers: Any = app.exception_handlers
+    handlers = cast("Any", app).exception_handlers
     handlers.setdefault(Problem, _problem)
     handlers.setdefault(HTTPException, _http_error)
     if not app.debug and 500 not in handlers:
@@ -92,20 +92,21 @@ def _problem(request: Request[Any, Any, Any], error: Problem) -> Response[bytes]
 
 
 def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:  # noqa: ARG001 - the same
-    extra: Any = error.extra
-    listed = extra if isinstance(extra, list) else []
-    faults = [Fault(_place(one), str(one.get("message", ""))) for one in listed[:MAX_FAULTS] if isinstance(one, dict)]
+    extra: object = error.extra
+    listed = extra[:MAX_FAULTS] if isinstance(extra, list) else []
+    faults = [_fault(cast("dict[str, Any]", one)) for one in listed if isinstance(one, dict)]
     own = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
-    further = {"context": extra} if isinstance(extra, dict) else {}
+    further: dict[str, object] = {"context": extra} if isinstance(extra, dict) else {}
     problem = Problem(error.detail, faults=faults, headers=own, extensions=further)
     problem.status = error.status_code  # type: ignore[misc]  # one instance, for which a class would say nothing more
     return _response(render_problem(problem, instance=request_instance()))
 
 
-def _place(fault: dict[str, Any]) -> str:
-    """Where a fault of validation is: in a parameter, or in the body, whose keys are joined by dots."""
-    source, key = str(fault.get("source") or "body"), str(fault.get("key") or "")
-    return "/" + key.replace(".", "/") if source == "body" and key else f"{source} {key}".strip()
+def _fault(told: dict[str, Any]) -> Fault:
+    """A fault of validation: in a parameter, or in the body, whose keys are joined by dots."""
+    source, key = str(told.get("source") or "body"), str(told.get("key") or "")
+    place = "/" + key.replace(".", "/") if source == "body" and key else f"{source} {key}".strip()
+    return Fault(place, str(told.get("message", "")))
 
 
 def _pass_on(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:  # noqa: ARG001 - the same

@@ -7,7 +7,7 @@ guard logs and answers the rest.
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -40,7 +40,7 @@ def adopt(app: object) -> bool:
     if HTTPException not in general:
         app.register_error_handler(HTTPException, _http_error)
     theirs = Exception in general or InternalServerError in handlers.get(500, {})
-    if app.config.get("PROPAGATE_EXCEPTIONS") is None and not theirs:
+    if cast("dict[str, object]", app.config).get("PROPAGATE_EXCEPTIONS") is None and not theirs:
         app.config["PROPAGATE_EXCEPTIONS"] = True
     return True
 
@@ -75,7 +75,7 @@ def _walk(app: Quart) -> Iterator[AppRoute]:
 
 
 def _paths(app: Quart, rule: Rule) -> list[str]:
-    """What it takes without a redirect: with a rule that is not strict about it, the slash at the end may be missing."""
+    """What it takes without a redirect: where a rule is not strict about it, the slash at the end may be missing."""
     template = template_of(rule.rule, app.url_map.converters)
     if rule.strict_slashes or template == "/":
         return [template]

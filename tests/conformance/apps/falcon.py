@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import anyio.to_thread
@@ -18,6 +19,7 @@ from tests.conformance.contract import (
     look_for_unit,
     tally,
     visit,
+    visit_again,
     visit_in_thread,
 )
 from workhorse.asgi import ASGIApp
@@ -139,6 +141,9 @@ class Resource:
         await visit("fail")
         raise RuntimeError(SECRET)
 
+    async def on_post_visit_again(self, request: Request, response: Response) -> None:
+        response.status, response.text = 201, await visit_again(self._book)
+
 
 class Talk:
     """Echoes."""
@@ -148,20 +153,16 @@ class Talk:
 
     async def on_websocket(self, request: Request, socket: WebSocket) -> None:
         await socket.accept(next(iter(socket.subprotocols), None))
-        try:
-            while True:
-                message = await socket._receive()
-                if message["type"] == "websocket.disconnect":
-                    raise falcon.WebSocketDisconnected
-                if message.get("text") == "close":
-                    await socket.close(4001, "as asked")
-                    return
+        # Falcon has a call for each kind of message, and one below them for both.
+        with suppress(falcon.WebSocketDisconnected):
+            while (message := await socket._receive()).get("text") != "close":
                 if message.get("bytes") is not None:
                     await socket.send_data(message["bytes"])
                 else:
                     await socket.send_text(message["text"])
-        except falcon.WebSocketDisconnected:
-            self._book.notes.append("socket left")
+            await socket.close(4001, "as asked")
+            return
+        self._book.notes.append("socket left")
 
 
 class Refuse:
@@ -177,7 +178,7 @@ def make(book: Book) -> ASGIApp:
     resource = Resource(book)
     gets = ("hello", "stream", "endless", "events", "file", "background", "context", "headers", "cookies")
     errors = ("broken", "broken_late", "problem")
-    posts = ("echo", "count", "unread", "visit", "visit_sync", "visit_early", "visit_fail")
+    posts = ("echo", "count", "unread", "visit", "visit_sync", "visit_early", "visit_fail", "visit_again")
     for name in (*gets, *errors, *posts):
         app.add_route("/" + name.replace("_", "-"), resource, suffix=name)
     app.add_route("/talk", Talk(book))

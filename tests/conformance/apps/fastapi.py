@@ -6,7 +6,7 @@ from typing import Annotated
 
 import anyio
 import anyio.to_thread
-from fastapi import BackgroundTasks, Depends, FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import BackgroundTasks, Depends, FastAPI, Request, Response, WebSocket
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from tests.conformance.contract import (
@@ -21,9 +21,9 @@ from tests.conformance.contract import (
     look_for_unit,
     tally,
     visit,
+    visit_again,
     visit_in_thread,
 )
-from workhorse.asgi import ASGIApp
 
 __all__ = ["make"]
 
@@ -149,20 +149,19 @@ def make(book: Book) -> FastAPI:
         await visit("fail")
         raise RuntimeError(SECRET)
 
+    @app.post("/visit-again", status_code=201)
+    async def visit_twice() -> str:
+        return await visit_again(book)
+
     @app.websocket("/talk")
     async def talk(socket: WebSocket) -> None:
         await socket.accept(subprotocol=next(iter(socket.scope["subprotocols"]), None))
-        try:
-            while True:
-                message = await socket.receive()
-                if message["type"] == "websocket.disconnect":
-                    raise WebSocketDisconnect(message["code"])
-                if message.get("text") == "close":
-                    await socket.close(4001, "as asked")
-                    return
-                await socket.send({**message, "type": "websocket.send"})
-        except WebSocketDisconnect:
-            book.notes.append("socket left")
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
+            if message.get("text") == "close":
+                await socket.close(4001, "as asked")
+                return
+            await socket.send({**message, "type": "websocket.send"})
+        book.notes.append("socket left")
 
     @app.websocket("/refuse")
     async def refuse(socket: WebSocket) -> None:

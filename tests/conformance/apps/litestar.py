@@ -25,6 +25,7 @@ from tests.conformance.contract import (
     look_for_unit,
     tally,
     visit,
+    visit_again,
     visit_in_thread,
 )
 from workhorse.asgi import ASGIApp
@@ -156,6 +157,10 @@ def make(book: Book) -> ASGIApp:
         await visit("fail")
         raise RuntimeError(SECRET)
 
+    @post("/visit-again", media_type=TEXT)
+    async def visit_twice() -> str:
+        return await visit_again(book)
+
     @websocket("/talk")
     async def talk(socket: AnySocket) -> None:
         await socket.accept(subprotocols=next(iter(socket.scope["subprotocols"]), None))
@@ -163,7 +168,7 @@ def make(book: Book) -> ASGIApp:
             if message.get("text") == "close":
                 await socket.close(4001, "as asked")
                 return
-            await socket.send({**message, "type": "websocket.send"})  # type: ignore[arg-type,misc]
+            await socket.send({**message, "type": "websocket.send"})  # type: ignore[arg-type]
         book.notes.append("socket left")
 
     @websocket("/refuse")
@@ -192,6 +197,7 @@ def make(book: Book) -> ASGIApp:
         visit_sync,
         visit_early,
         visit_fail,
+        visit_twice,
         talk,
         refuse,
     ]

@@ -1,7 +1,7 @@
 """A Quart app."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from quart import Quart, Response, g, make_response, request, send_file, websocket
@@ -18,6 +18,7 @@ from tests.conformance.contract import (
     look_for_unit,
     tally,
     visit,
+    visit_again,
     visit_in_thread,
 )
 from workhorse.asgi import ASGIApp
@@ -39,7 +40,7 @@ def make(book: Book) -> ASGIApp:
     app = Quart("conformance", static_folder=None)
 
     @app.while_serving
-    async def lifespan() -> AsyncIterator[None]:
+    async def lifespan() -> AsyncGenerator[None]:
         book.start()
         yield
         book.stop()
@@ -154,6 +155,10 @@ def make(book: Book) -> ASGIApp:
     async def visit_fail() -> Response:
         await visit("fail")
         raise RuntimeError(SECRET)
+
+    @app.post("/visit-again")
+    async def visit_twice() -> Response:
+        return text(await visit_again(book), 201)
 
     @app.websocket("/talk")
     async def talk() -> None:

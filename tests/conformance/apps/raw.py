@@ -18,6 +18,7 @@ from tests.conformance.contract import (
     look_for_unit,
     tally,
     visit,
+    visit_again,
     visit_in_thread,
 )
 from workhorse.asgi import ASGIApp, Receive, Scope, Send
@@ -146,6 +147,9 @@ def make(book: Book) -> ASGIApp:
         await visit("fail")
         raise RuntimeError(SECRET)
 
+    async def visit_twice(scope: Scope, receive: Receive, send: Send) -> None:
+        await reply(send, await visit_again(book), status=201)
+
     async def visit_early(scope: Scope, receive: Receive, send: Send) -> None:
         await reply(send, scope["visits"], status=201)
 
@@ -188,6 +192,7 @@ def make(book: Book) -> ASGIApp:
         "/visit-sync": visit_sync,
         "/visit-early": visits_first,
         "/visit-fail": visit_fail,
+        "/visit-again": visit_twice,
         "/talk": talk,
         "/refuse": refuse,
     }

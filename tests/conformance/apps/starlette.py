@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from tests.conformance.apps import raw
 from tests.conformance.contract import (
@@ -26,9 +26,10 @@ from tests.conformance.contract import (
     look_for_unit,
     tally,
     visit,
+    visit_again,
     visit_in_thread,
 )
-from workhorse.asgi import ASGIApp
+from workhorse.asgi import ASGIApp, Receive, Scope, Send
 
 __all__ = ["make", "make_mounting", "routes_of"]
 
@@ -119,11 +120,14 @@ def routes_of(book: Book) -> list[BaseRoute]:
         await visit("fail")
         raise RuntimeError(SECRET)
 
+    async def visit_twice(request: Request) -> Response:
+        return PlainTextResponse(await visit_again(book), 201)
+
     async def visit_early(request: Request) -> Response:
         return PlainTextResponse(request.scope["visits"], 201)
 
     def visits_first(app: ASGIApp) -> ASGIApp:
-        async def first(scope: raw.Scope, receive: raw.Receive, send: raw.Send) -> None:
+        async def first(scope: Scope, receive: Receive, send: Send) -> None:
             scope["visits"] = await visit("early")
             await app(scope, receive, send)
 
@@ -131,17 +135,12 @@ def routes_of(book: Book) -> list[BaseRoute]:
 
     async def talk(socket: WebSocket) -> None:
         await socket.accept(subprotocol=next(iter(socket.scope["subprotocols"]), None))
-        try:
-            while True:
-                message = await socket.receive()
-                if message["type"] == "websocket.disconnect":
-                    raise WebSocketDisconnect(message["code"])
-                if message.get("text") == "close":
-                    await socket.close(4001, "as asked")
-                    return
-                await socket.send({**message, "type": "websocket.send"})
-        except WebSocketDisconnect:
-            book.notes.append("socket left")
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
+            if message.get("text") == "close":
+                await socket.close(4001, "as asked")
+                return
+            await socket.send({**message, "type": "websocket.send"})
+        book.notes.append("socket left")
 
     async def refuse(socket: WebSocket) -> None:
         await socket.close()
@@ -167,6 +166,7 @@ def routes_of(book: Book) -> list[BaseRoute]:
         Route("/visit-sync", visit_sync, methods=["POST"]),
         Route("/visit-early", visit_early, methods=["POST"], middleware=[Middleware(visits_first)]),
         Route("/visit-fail", visit_fail, methods=["POST"]),
+        Route("/visit-again", visit_twice, methods=["POST"]),
         WebSocketRoute("/talk", talk),
         WebSocketRoute("/refuse", refuse),
     ]
