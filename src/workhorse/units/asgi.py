@@ -340,13 +340,13 @@ class UnitLayer:
 
 def _sole(error: Exception) -> Exception:
     """What an app raised, without the groups of one that its framework's tasks have wrapped it in."""
-    sole: Any = error
+    sole = error
     for _ in range(MAX_GROUPS):
-        if not isinstance(error, ExceptionGroup) or len(sole.exceptions) != 1:
+        among: tuple[Exception, ...] = getattr(sole, "exceptions", ())
+        if len(among) != 1:
             break
-        sole = error = sole.exceptions[0]
-    among: Exception = sole
-    return among
+        sole = among[0]
+    return sole
 
 
 def _key_of(scope: Scope, policy: Policy) -> str | None:

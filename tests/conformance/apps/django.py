@@ -163,8 +163,9 @@ class Handler(ASGIHandler):  # type: ignore[misc]  # Django has no types
     def __init__(self, book: Book) -> None:
         super().__init__()
         views = [path(name, csrf_exempt(view)) for name, view in views_of(book).items()]
-        self._urls: Any = ModuleType("urls")
-        self._urls.urlpatterns = views
+        urls: Any = ModuleType("urls")
+        urls.urlpatterns = views
+        self._urls = urls
 
     def resolve_request(self, request: Any) -> Any:
         request.urlconf = self._urls
