@@ -9,13 +9,13 @@ and answers the rest.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final, cast
 
 from blacksheep import Application, Content, Request, Response
 from blacksheep.exceptions import HTTPException
-from blacksheep.server.routing import Route
+from blacksheep.server.application import default_fallback
 
 from workhorse.asgi import Reply, Scope
 from workhorse.errors import Problem
@@ -53,8 +53,13 @@ def adopt(app: object) -> bool:
 
 
 def list_routes(app: object) -> list[AppRoute] | None:
-    """The routes of a BlackSheep app, those of mounted apps as a whole; None for an app of another kind."""
-    return list(_walk(app)) if isinstance(app, Application) else None
+    """The routes of a BlackSheep app, those of mounted apps as a whole; None for an app of another kind.
+
+    None as well for one with controllers that has not been started: their paths are made then. A service looks again.
+    """
+    if not isinstance(app, Application) or (app.controllers_router.routes and not app.started):
+        return None
+    return list(_walk(app))
 
 
 def rerouter(app: object) -> Callable[[Scope], Scope] | None:
@@ -66,7 +71,8 @@ def rerouter(app: object) -> Callable[[Scope], Scope] | None:
         path: str = scope["path"]
         if path.islower() and not path.endswith("/"):
             return scope  # as nearly all are
-        spelt = _spelt(path, scope.get("root_path") or "", app.router)
+        routes: Any = app.router
+        spelt = _spelt(path, scope.get("root_path") or "", routes.iter_all())
         return scope if spelt == path else {**scope, "path": spelt, "raw_path": spelt.encode()}
 
     return as_routed
@@ -86,6 +92,8 @@ def _walk(app: Application) -> Iterator[AppRoute]:
     router: Any = app.router
     # Those that wait to be applied at the start, and those that have been.
     for method, route in [*router.registered_routes, *router.iter_with_methods()]:
+        if route.handler is default_fallback:
+            continue  # which says that there is nothing
         name = method.decode() if isinstance(method, bytes) else str(method)
         kind = "WEBSOCKET" if name == _SOCKET else name
         if kind == "OPTIONS":
@@ -95,12 +103,12 @@ def _walk(app: Application) -> Iterator[AppRoute]:
         yield AppRoute(template_of(pattern), kind, source_of(handler), getattr(handler, "__name__", ""))
 
 
-def _spelt(path: str, root: str, routes: Any) -> str:
+def _spelt(path: str, root: str, routes: Iterable[Any]) -> str:
     """The path as the first of these routes that takes it spells it; as it is where none does."""
     inner = path.removeprefix(root) if root else path
     given = inner.rstrip("/").split("/")[1:] or [""]
     for route in routes:
-        if isinstance(route, Route) and route.match_by_path(inner.encode()) is not None:
+        if route.pattern != b"*" and route.match_by_path(inner.encode()) is not None:
             written = template_of("/" + route.pattern.decode().lstrip("/")).split("/")[1:]
             return root + "/" + "/".join(_as_written(given, written))
     return path

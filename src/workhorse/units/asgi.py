@@ -343,7 +343,7 @@ def _sole(error: Exception) -> Exception:
     sole = error
     for _ in range(MAX_GROUPS):
         among: tuple[Exception, ...] = getattr(sole, "exceptions", ())
-        if len(among) != 1:
+        if not issubclass(type(sole), ExceptionGroup) or len(among) != 1:
             break
         sole = among[0]
     return sole
