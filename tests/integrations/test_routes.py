@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, HttpResponse
+from django.test.utils import override_settings
 from django.urls import include, path, re_path
 from django.views import View
 from fastapi import APIRouter, FastAPI, WebSocket
@@ -144,17 +145,18 @@ class Urls:
 
 def test_routes_of_django() -> None:
     if not django_settings.configured:
-        django_settings.configure(ROOT_URLCONF=Urls, SECRET_KEY="only in this test", ALLOWED_HOSTS=["*"])
+        django_settings.configure(ROOT_URLCONF="", SECRET_KEY="only in this test", ALLOWED_HOSTS=["*"])
         django.setup()
-    app = get_asgi_application()
-    assert names(app) == [
-        "GET /accounts/{pk}/",
-        "PUT /accounts/{pk}/",
-        "* /sub/f/{rest:path}",
-        "* /sub/{rest:path}",
-    ]
-    assert is_routed(app, Policy("PUT /accounts/{pk}/"))
-    assert not is_routed(app, Policy("PUT /accounts/{pk}"))
+    with override_settings(ROOT_URLCONF=Urls):  # other tests of this process have URLs of their own
+        app = get_asgi_application()
+        assert names(app) == [
+            "GET /accounts/{pk}/",
+            "PUT /accounts/{pk}/",
+            "* /sub/f/{rest:path}",
+            "* /sub/{rest:path}",
+        ]
+        assert is_routed(app, Policy("PUT /accounts/{pk}/"))
+        assert not is_routed(app, Policy("PUT /accounts/{pk}"))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from workhorse.guard.facts import Facts
 from workhorse.guard.permission import Permission
 from workhorse.guard.permit import Wait
 from workhorse.guard.plan import Plan, compile_plan
+from workhorse.guard.problems import ClientGone
 from workhorse.guard.sockets import Sockets
 from workhorse.guard.tokens import FormToken, Tokens, form_token_due
 from workhorse.guard.verdict import Refusal
@@ -40,6 +41,9 @@ from workhorse.telemetry.metrics import Registry
 from workhorse.telemetry.spans import OpenSpan, Spans, find_spans
 
 __all__ = ["Guard"]
+
+# Starlette's error where a reply cannot be sent on because its client has gone. It is no error of the app's.
+CLIENT_GONE = "ClientDisconnect"
 
 
 class Guard:
@@ -107,7 +111,7 @@ class Guard:
         self._spans: Spans | None = None
         self._sockets = Sockets(app, self._plan, self._permission, self._access, log=log, lines=access_lines)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912 - a call more costs
         """Serve one scope. Whatever is neither HTTP nor WebSocket passes untouched."""
         if self._routed is not None and scope["type"] != "lifespan":
             scope = self._routed(scope)
@@ -139,13 +143,15 @@ class Guard:
             if not exchange.claim_cancellation():
                 raise
             await self._end_early(scope, exchange)
-        except Exception as error:  # noqa: BLE001 - the edge: whatever an app raises ends here
-            await self._failed(error, scope, exchange)
+        except Exception as error:
+            if await self._failed(error, scope, exchange):
+                raise  # the reply is cut: only the server can tell the client, by closing the connection
         finally:
             exchange.end()
             CURRENT.reset(current)
             active.slots[0] -= 1.0
             self._access.note(scope, facts, exchange, span)
+            exchange.error = None  # its frames hold what the app held, and the exchange too: a circle
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -261,19 +267,22 @@ class Guard:
             raise ReplyCut(exchange.refusal.control)
         await self._answer(exchange.refusal, scope, exchange)
 
-    async def _failed(self, error: Exception, scope: Scope, exchange: Exchange) -> None:
-        """Answer for an app that raised, as far as its reply has not left."""
+    async def _failed(self, error: Exception, scope: Scope, exchange: Exchange) -> bool:
+        """Answer for an app that raised, as far as its reply has not left. Returns whether the reply must be cut."""
         if exchange.refusal is not None and not exchange.started:
             await self._answer(exchange.refusal, scope, exchange)
-            return
+            return False
         if isinstance(error, Problem) and not exchange.started:
             await self._reply(render_problem(error, instance=request_instance()), scope, exchange)
-            return
+            return False
+        if exchange.started and type(error).__name__ == CLIENT_GONE:
+            exchange.refusal = exchange.refusal or Refusal("disconnect", ClientGone())
+            return False  # there is nobody to tell
         self._access.failed(scope, exchange, error)
         if not exchange.started:
             await self._reply(internal_error(instance=request_instance()), scope, exchange)
-        elif not exchange.finished:
-            raise error  # the reply is cut: only the server can tell the client, by closing the connection
+            return False
+        return not exchange.finished
 
 
 class ReplyCut(Exception):  # not a WorkhorseError: only the server sees it

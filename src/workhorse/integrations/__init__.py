@@ -33,12 +33,22 @@ MAX_DEPTH: Final = 20
 _ADOPTERS: Final = (
     ("fastapi", "workhorse.integrations.fastapi"),
     ("starlette", "workhorse.integrations.starlette"),
+    ("litestar", "workhorse.integrations.litestar"),
+    ("quart", "workhorse.integrations.quart"),
+    ("falcon.asgi", "workhorse.integrations.falcon"),
+    ("blacksheep", "workhorse.integrations.blacksheep"),
 )
 _LISTERS: Final = (
     ("starlette", "workhorse.integrations.starlette"),
     ("litestar", "workhorse.integrations.litestar"),
+    ("quart", "workhorse.integrations.quart"),
+    ("falcon.asgi", "workhorse.integrations.falcon"),
+    ("blacksheep", "workhorse.integrations.blacksheep"),
     ("django.core.handlers.base", "workhorse.integrations.django"),
 )
+# Those whose router takes other paths than are written, and those that prefer literal segments, as policies do.
+_REROUTERS: Final = ("litestar", "falcon.asgi", "blacksheep")
+_LITERAL_FIRST: Final = frozenset({"litestar", "quart", "falcon.asgi"})
 
 
 def adopt(app: object) -> bool:
@@ -122,10 +132,11 @@ def routed_by(app: object) -> Callable[[Scope], Scope] | None:
     Raises:
         SettingsError: see `prefix_of`.
     """
-    if "litestar" in sys.modules:
-        found: Callable[[Scope], Scope] | None = import_module("workhorse.integrations.litestar").rerouter(app)
-        if found is not None:
-            return found
+    for framework, module in _LISTERS:
+        if framework in _REROUTERS and framework in sys.modules:
+            found: Callable[[Scope], Scope] | None = import_module(module).rerouter(app)
+            if found is not None:
+                return found
     prefix = prefix_of(app)
     return (lambda scope: {**scope, "root_path": prefix}) if prefix else None
 
@@ -136,8 +147,7 @@ def routes_in_order(app: object) -> tuple[list[AppRoute], bool] | None:
         if framework in sys.modules:
             routes: list[AppRoute] | None = import_module(module).list_routes(app)
             if routes is not None:
-                # Litestar's router prefers literal segments, as the table of policies does.
-                return routes, framework != "litestar"
+                return routes, framework not in _LITERAL_FIRST
     return None
 
 

@@ -1,19 +1,42 @@
-"""Litestar apps: their routes, for the policies to cover, and how their router reads a path."""
+"""Litestar apps: their routes, for the policies to cover, how their router reads a path, and errors as problems.
+
+Litestar makes a reply of an unexpected error, and goes on as if the request had been answered. Here the error is passed
+on, unless the app handles it, so that the unit may repeat what lost to another transaction, and the guard logs and
+answers the rest.
+"""
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final, cast
 
-from litestar import Litestar
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
 from litestar.routes import ASGIRoute, HTTPRoute
 
-from workhorse.asgi import Scope
+from workhorse.asgi import Reply, Scope
+from workhorse.errors import Fault, Problem
 from workhorse.integrations.routes import AppRoute, source_of
+from workhorse.problems import render_problem, request_instance
 
-__all__ = ["is_ours", "list_routes", "rerouter"]
+__all__ = ["adopt", "is_ours", "list_routes", "rerouter"]
+
+# Faults told of one request; a body of a million wrong rows must not make a reply of a million.
+MAX_FAULTS: Final = 100
 
 _SLASHES: Final = re.compile("/+")
 _RAW_SLASHES: Final = re.compile(b"/+")
+
+
+def adopt(app: object) -> bool:
+    """Add handlers to `app` if it is a Litestar app, where it has none of its own."""
+    if not isinstance(app, Litestar):
+        return False
+    handlers = cast("Any", app).exception_handlers
+    handlers.setdefault(Problem, _problem)
+    handlers.setdefault(HTTPException, _http_error)
+    if not app.debug and 500 not in handlers:
+        handlers.setdefault(Exception, _pass_on)
+    return True
 
 
 def rerouter(app: object) -> Callable[[Scope], Scope] | None:
@@ -62,3 +85,35 @@ def _walk(app: Litestar) -> Iterator[AppRoute]:
         else:
             handler_name = route.route_handler.handler_name
             yield AppRoute(route.path, "WEBSOCKET", source_of(route.route_handler.fn), handler_name)
+
+
+def _problem(request: Request[Any, Any, Any], error: Problem) -> Response[bytes]:  # noqa: ARG001 - Litestar's words
+    return _response(render_problem(error, instance=request_instance()))
+
+
+def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:  # noqa: ARG001 - the same
+    extra: object = error.extra
+    listed = extra[:MAX_FAULTS] if isinstance(extra, list) else []
+    faults = [_fault(cast("dict[str, Any]", one)) for one in listed if isinstance(one, dict)]
+    own = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+    further: dict[str, object] = {"context": extra} if isinstance(extra, dict) else {}
+    problem = Problem(error.detail, faults=faults, headers=own, extensions=further)
+    problem.status = error.status_code  # type: ignore[misc]  # one instance, for which a class would say nothing more
+    return _response(render_problem(problem, instance=request_instance()))
+
+
+def _fault(told: dict[str, Any]) -> Fault:
+    """A fault of validation: in a parameter, or in the body, whose keys are joined by dots."""
+    source, key = str(told.get("source") or "body"), str(told.get("key") or "")
+    place = "/" + key.replace(".", "/") if source == "body" and key else f"{source} {key}".strip()
+    return Fault(place, str(told.get("message", "")))
+
+
+def _pass_on(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:  # noqa: ARG001 - the same
+    raise error
+
+
+def _response(reply: Reply) -> Response[bytes]:
+    headers = {name.decode(): value.decode("latin-1") for name, value in reply.headers}
+    media_type = headers.pop("content-type")
+    return Response(reply.body, status_code=reply.status, headers=headers, media_type=media_type)

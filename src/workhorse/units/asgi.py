@@ -50,6 +50,9 @@ __all__ = ["UnitLayer", "UnitOptions"]
 
 logger = logging.getLogger(__name__)
 
+# Tasks in tasks are looked through so far.
+MAX_GROUPS = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitOptions:
@@ -157,7 +160,7 @@ class UnitLayer:
         finally:
             turn.end()
 
-    async def _run(self, call: Call) -> None:
+    async def _run(self, call: Call) -> None:  # noqa: PLR0912 - one fate after the other
         """Run the request until it is answered."""
         for attempt in range(1, self._options.attempts + 1):
             exchange = Exchange(self._rules, call) if call.claim is None or call.batched else await self._begin(call)
@@ -176,22 +179,30 @@ class UnitLayer:
                 self._outcomes.labels("replayed").add(1)
                 return
             if failure is None or exchange.stage is Stage.PASSING:
-                await self._conclude(exchange, failure)
-                return
+                await self._conclude(exchange)
+                if failure is None:
+                    return
+                try:
+                    raise failure
+                finally:
+                    del failure  # whose frames hold it, and what the app held: a circle
             reason = self._reason_to_repeat(exchange, failure)
             if exchange.transaction is not None:
                 with suppress(RunAgain):  # a share of a batch that was undone meanwhile: rolled back is rolled back
                     await exchange.transaction.rollback()
             if reason is None:
-                await self._fail(exchange, failure, call.scope, call.send)
-                return
+                if await self._answer_failure(exchange, failure, call.scope, call.send):
+                    return
+                try:
+                    raise failure
+                finally:
+                    del failure  # as above
             if attempt == self._options.attempts or not call.body.repeatable:
                 gave_up = DatabaseUnavailable() if reason == "connection" else Conflict(attempt)
                 await self._answer(gave_up, call.scope, call.send)
                 return
             self._repeats.labels(reason).add(1)
-            call.body.rewind()
-            call.runs += 1
+            call.rewind()
             if reason != "batch":
                 await pause(attempt)
 
@@ -200,14 +211,12 @@ class UnitLayer:
         token = OPENER.set(exchange)
         try:
             await self._app(call.scope, call.body.receive, exchange.send)
-        except Problem as problem:
-            if exchange.stage is not Stage.NEW:
-                return exchange.failure or problem
-            # The framework did not answer it. Said through the exchange, it commits or rolls back like any reply.
-            if failure := await self._speak(problem, call.scope, exchange):
-                return failure
         except Exception as error:  # noqa: BLE001 - judged by the caller: repeated, answered or raised again
-            return exchange.failure or error
+            if exchange.stage is not Stage.NEW or not isinstance(_sole(error), Problem):
+                return exchange.failure or _sole(error)
+            # The framework did not answer it. Said through the exchange, it commits or rolls back like any reply.
+            if failure := await self._speak(_sole(error), call.scope, exchange):
+                return failure
         finally:
             OPENER.reset(token)
             exchange.closed = True
@@ -280,7 +289,7 @@ class UnitLayer:
             return "connection"
         return None
 
-    async def _conclude(self, exchange: Exchange, failure: Exception | None) -> None:
+    async def _conclude(self, exchange: Exchange) -> None:
         """End a run that was answered, or that ended without a word."""
         transaction, work = exchange.transaction, exchange.work
         if exchange.stage is Stage.HELD and exchange.body is not None:
@@ -291,24 +300,22 @@ class UnitLayer:
         if transaction is not None and exchange.start is not None and work is not None:
             committed = exchange.start["status"] < 400 or work.keeps
             self._outcomes.labels("committed" if committed else "rolled_back").add(1)
-        if failure is not None:
-            raise failure
 
-    async def _fail(self, exchange: Exchange, failure: Exception, scope: Scope, send: Send) -> None:
-        """Answer for a run that raised and will not be repeated."""
+    async def _answer_failure(self, exchange: Exchange, failure: Exception, scope: Scope, send: Send) -> bool:
+        """Answer for a run that raised and will not be repeated. False: it is to be raised, whether answered or not."""
         self._outcomes.labels("unknown" if isinstance(failure, OutcomeUnknown) else "failed").add(1)
         if isinstance(failure, OutcomeUnknown):
             await self._answer(failure, scope, send)
-            return
+            return True
         if exchange.transaction is not None and overwhelmed(failure):
             self._tell_overwhelmed(failure)
             await self._answer(DatabaseUnavailable(), scope, send)
-            return
+            return True
         if exchange.transaction is not None and self._database.timed_out(failure):
             await self._answer(DatabaseTimeout(), scope, send)
         elif exchange.stage is Stage.HELD and exchange.body is not None:
             await exchange.release(exchange.body)
-        raise failure
+        return False
 
     def _tell_overwhelmed(self, failure: Exception) -> None:
         """Say in the log what the server lacks: once a second, since all requests meet it."""
@@ -317,8 +324,9 @@ class UnitLayer:
             self._told_at = now
             logger.error("the database has no room for what requests write: %s", str(failure).partition("\n")[0])
 
-    async def _speak(self, problem: Problem, scope: Scope, exchange: Exchange) -> Exception | None:
+    async def _speak(self, problem: Exception, scope: Scope, exchange: Exchange) -> Exception | None:
         """Reply with `problem` in the app's stead, and return what made the commit fail, if it did."""
+        assert isinstance(problem, Problem)
         try:
             await self._answer(problem, scope, exchange.send)
         except Exception as error:  # noqa: BLE001 - judged by the caller
@@ -328,6 +336,17 @@ class UnitLayer:
     async def _answer(self, problem: Problem, scope: Scope, send: Send) -> None:
         reply = render_problem(problem, instance=request_instance())
         await send_reply(reply, send, head=scope["method"] == "HEAD")
+
+
+def _sole(error: Exception) -> Exception:
+    """What an app raised, without the groups of one that its framework's tasks have wrapped it in."""
+    sole = error
+    for _ in range(MAX_GROUPS):
+        among: tuple[Exception, ...] = getattr(sole, "exceptions", ())
+        if not issubclass(type(sole), ExceptionGroup) or len(among) != 1:
+            break
+        sole = among[0]
+    return sole
 
 
 def _key_of(scope: Scope, policy: Policy) -> str | None:

@@ -36,10 +36,12 @@ class Rules:
 class Call:
     """One request. What few requests have is set where it is found."""
 
-    __slots__ = ("batched", "body", "claim", "database", "runs", "scope", "send", "settled", "terms")
+    __slots__ = ("_as_it_came", "batched", "body", "claim", "database", "runs", "scope", "send", "settled", "terms")
 
     def __init__(self, scope: Scope, body: Body, send: Send, database: Database, terms: Terms) -> None:
         self.scope = scope
+        # Routers write into the scope: what a mount has taken off the path would be taken off once more.
+        self._as_it_came = dict(scope)
         self.body = body
         self.send = send
         self.database = database
@@ -54,3 +56,10 @@ class Call:
         """How often it was run before."""
         self.settled: Callable[[], None] | None = None
         """Called once its transaction has ended."""
+
+    def rewind(self) -> None:
+        """Make it as it came, for another run."""
+        self.runs += 1
+        self.body.rewind()
+        self.scope.clear()
+        self.scope.update(self._as_it_came)
