@@ -9,7 +9,7 @@ import anyio.to_thread
 from litestar import Litestar, MediaType, Request, Response, WebSocket, get, head, post, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import Cookie
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.response import File, Stream
 from litestar.types import ASGIApp as LitestarApp
 
@@ -149,7 +149,7 @@ def make(book: Book) -> ASGIApp:
         return visit_in_thread("sync")
 
     @post("/visit-early", media_type=TEXT, dependencies={"visits": Provide(early)})
-    async def visit_early(visits: str) -> str:
+    async def visit_early(visits: NamedDependency[str]) -> str:
         return visits
 
     @post("/visit-fail")
