@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import psycopg
@@ -17,6 +17,7 @@ from workhorse import unit
 from workhorse.asgi import Message
 from workhorse.contracts import Query
 from workhorse.errors import Conflict, NoUnit, UnitClosed, UnitError
+from workhorse.state.postgres import roundtrip
 from workhorse.units import Unit, Work
 from workhorse.units import aftermath as aftermath_room
 
@@ -99,9 +100,17 @@ def test_rows_of_a_block_are_undone_with_it_and_those_from_before_are_not(databa
     run(database_url, script)
 
 
-def test_the_end_of_a_unit_is_one_round_trip_however_much_travels_with_it(database_url: str) -> None:
-    class Counted:
-        sent = 0
+def test_the_end_of_a_unit_is_one_round_trip_however_much_travels_with_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    def counting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            sent.append(name)
+            return original(*arguments, **options)
+
+        return call
 
     async def script(database: Any, sql: Sql) -> None:
         transaction, _ = await database.begin()
@@ -109,19 +118,14 @@ def test_the_end_of_a_unit_is_one_round_trip_however_much_travels_with_it(databa
         for kind in (NoteBox, TwinBox):
             await work.put(kind, kind.__name__)
         await work.emit("note.added", subject="1")
-        original = transaction._connection.wait
-
-        async def counting(*arguments: Any, **options: Any) -> Any:
-            Counted.sent += 1
-            return await original(*arguments, **options)
-
-        transaction._connection.wait = counting
+        transaction._connection.wait = counting("by psycopg", transaction._connection.wait)
+        monkeypatch.setattr(roundtrip, "wait_async", counting("round trip", roundtrip.wait_async))
         await transaction.commit([*work.drain(), Query(ADD, ("last",))])
+        assert sent == ["round trip"]
         assert [text for (text,) in sql("SELECT text FROM notes ORDER BY id")] == ["NoteBox", "TwinBox", "last"]
         assert sql("SELECT count(*) FROM workhorse.events") == [(1,)]
 
     run(database_url, script)
-    assert Counted.sent == 1
 
 
 def test_what_comes_while_the_unit_is_committed_is_refused_and_not_lost(database_url: str) -> None:

@@ -78,7 +78,8 @@ class Rounds(Generic[C, O]):
         self._database = database
         self._options = options
         self._queries = load_queries("workhorse.batches", "sql/queries.sql")
-        self._keep_one = load_queries("workhorse.units", "sql/queries.sql")["keep_reply"]
+        of_units = load_queries("workhorse.units", "sql/queries.sql")
+        self._keep_one, self._await_standby = of_units["keep_reply"], of_units["await_standby"]
         self._lanes: Lanes[Member[C, O]] = Lanes(
             self._run, lanes=options.lanes, at_most=options.at_most, max_waiting=options.max_waiting
         )
@@ -161,19 +162,33 @@ class Rounds(Generic[C, O]):
             return list(group)
         busy, claimed = set(row[0]), list(row[1])
         kept: dict[Any, Sequence[Any]] = {}
+        lost: Problem | None = None
         if claimed:
             params = (self._options.keep_seconds, array(claimed))
-            rows = await transaction.execute(self._queries["kept_replies"], params)
-            kept = {scope: reply for scope, *reply in await rows.fetchall()}
+            rows = await (await transaction.execute(self._queries["kept_replies"], params)).fetchall()
+            kept = {scope: reply for scope, _, *reply in rows}
+            if any(awaited for _, awaited, *_ in rows):
+                lost = await self._lost()
         fresh: list[Member[C, O]] = []
         for member in group:
             if member.claim is not None and member.claim.scope in busy:
                 self._put_off(member)
             elif member.claim is not None and member.claim.scope in kept:
-                member.fail(Answered(kept[member.claim.scope]))
+                member.fail(lost or Answered(kept[member.claim.scope]))
             else:
                 fresh.append(member)
         return fresh
+
+    async def _lost(self) -> Problem | None:
+        """What is told instead of kept replies that no standby has yet; None once it has them.
+
+        On a connection of its own: the batch's COMMIT comes when its members have been told.
+        """
+        try:
+            await self._database.run(Query(self._await_standby))
+        except DatabaseUnavailable:
+            return OutcomeUnknown()
+        return None
 
     def _put_off(self, member: Member[C, O]) -> None:
         """Try a key again that somebody else holds."""

@@ -233,7 +233,8 @@ class UnitLayer:
             return None
         if row is None:
             return Exchange(self._rules, call, transaction)
-        await transaction.rollback()
+        if not await self._replicated(transaction, call):
+            return None
         kept = answer(call.claim, row, self._rules.seal)
         if isinstance(kept, Reply):
             self._outcomes.labels("replayed").add(1)
@@ -242,6 +243,26 @@ class UnitLayer:
             self._outcomes.labels("refused").add(1)
             await self._answer(kept, call.scope, call.send)
         return None
+
+    async def _replicated(self, transaction: Transaction, call: Call) -> bool:
+        """End the transaction that found a kept reply. False if that may be lost yet, and the client was told so."""
+        try:
+            await transaction.commit([Query(self._rules.queries["await_standby"])])
+        except OutcomeUnknown as problem:
+            self._outcomes.labels("unknown").add(1)
+            await self._answer(problem, call.scope, call.send)
+            return False
+        except Exception as error:
+            lost = transaction.lost or call.database.disconnected(error)
+            await transaction.rollback()
+            if not lost:
+                raise
+            await self._answer(DatabaseUnavailable(), call.scope, call.send)
+            return False
+        except BaseException:
+            await transaction.abandon()
+            raise
+        return True
 
     async def _claim(self, call: Call, claim: Claim) -> tuple[Transaction, Sequence[Any] | None]:
         """Begin a transaction that holds the key, together with the reply that was kept for it, if there is one.

@@ -4,8 +4,9 @@
 SELECT busy, claimed FROM workhorse.claim_replies(%s::text::uuid[], %s::text::bigint[])
 
 -- name: kept_replies
--- What was kept for keys that took effect before.
-SELECT scope, request_digest, status, headers, body, created_at < now() - make_interval(secs => %s), key_id
+-- What was kept for keys that took effect before; and, before the reply's own columns, whether a standby may not have it
+-- yet (see `await_standby`).
+SELECT scope, current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery(), request_digest, status, headers, body, created_at < now() - make_interval(secs => %s), key_id
   FROM workhorse.replies WHERE scope = ANY (%s::text::uuid[])
 
 -- name: keep_replies

@@ -186,7 +186,7 @@ class PostgresDatabase:
             lease = PostgresTransaction(self._pool, connection, self._pulse, patience=self._patience)
             try:
                 async with answer_within(self._patience):
-                    *_, rows = await round_trip(connection, (*RESET, query), prepared)
+                    *_, rows = await round_trip(connection, (*RESET, query), prepared, commits=True)
             except psycopg.errors.InvalidSqlStatementName:
                 await lease.release()  # forgotten by the server; nothing has been done, and it is prepared anew
             except psycopg.Error as error:

@@ -12,12 +12,12 @@ text, bytes in binary, and the server infers their types: so a statement has one
 from collections.abc import Generator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg import AsyncConnection, OperationalError, errors, pq
 from psycopg.adapt import Transformer
-from psycopg.waiting import Ready, Wait
+from psycopg.waiting import Ready, Wait, wait_async
 
 from workhorse.contracts import Query
 
@@ -25,6 +25,9 @@ __all__ = ["Prepared", "numbered", "round_trip"]
 
 Prepared = set[bytes]
 """The statements that one connection has prepared, by name."""
+
+# As psycopg does itself: how often a wait looks whether the loop has been asked to end.
+WAKE_SECONDS: Final = 0.1
 
 _FAILED = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.NONFATAL_ERROR})
 
@@ -71,7 +74,7 @@ def encoded(params: Sequence[object]) -> tuple[list[bytes | None], list[int]]:
 
 
 async def round_trip(
-    connection: AsyncConnection[Any], commands: Sequence[Query], prepared: Prepared | None
+    connection: AsyncConnection[Any], commands: Sequence[Query], prepared: Prepared | None, *, commits: bool = False
 ) -> list[Sequence[tuple[Any, ...]]]:
     """Run the commands in one round trip, and return the rows of each.
 
@@ -79,12 +82,19 @@ async def round_trip(
         connection: psycopg's; nobody else may use it meanwhile.
         commands: run in order. When one fails, those after it are not run.
         prepared: what this connection has prepared; added to. None prepares nothing, so nothing can be forgotten.
+        commits: whether something is committed on the way. A wait for that which is given up must not become a request
+            to cancel, which is how psycopg answers a cancellation: a COMMIT that waits for its synchronous standby
+            would be ended by it, and visible without being replicated. The connection has to be closed then.
 
     Raises:
         psycopg.Error: the first failure of a command, or the connection broke.
     """
+    exchange = _exchange(connection.pgconn, commands, prepared)
     async with connection.lock:
-        results = await connection.wait(_exchange(connection.pgconn, commands, prepared))
+        if commits:
+            results = await wait_async(exchange, connection.pgconn.socket, WAKE_SECONDS)
+        else:
+            results = await connection.wait(exchange)
     rows: list[Sequence[tuple[Any, ...]]] = []
     for command, result in zip(commands, results, strict=True):
         if command.sql == "COMMIT" and result.command_status != b"COMMIT":

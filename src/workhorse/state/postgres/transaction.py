@@ -21,8 +21,18 @@ from workhorse.contracts import Query
 from workhorse.errors import OutcomeUnknown, UnitClosed, UnitError
 from workhorse.state.postgres.faults import disconnected
 from workhorse.state.postgres.roundtrip import round_trip
+from workhorse.state.postgres.standby import Notices, not_replicated
 
-__all__ = ["GRACE_SECONDS", "Connection", "LeasedConnection", "PostgresTransaction", "Pulse", "obstacle", "unanswered"]
+__all__ = [
+    "GRACE_SECONDS",
+    "Connection",
+    "LeasedConnection",
+    "PostgresTransaction",
+    "Pulse",
+    "obstacle",
+    "send_commit",
+    "unanswered",
+]
 
 Row = tuple[Any, ...]
 Connection = AsyncConnection[Row]
@@ -139,6 +149,21 @@ async def answer_within(seconds: float) -> AsyncGenerator[None]:
         raise psycopg.errors.QueryCanceled(f"the database did not answer within {seconds:g} s") from error
 
 
+async def send_commit(connection: Connection, last: Sequence[Query]) -> bool:
+    """Run `last` and COMMIT in one round trip. False if the server did not wait for its standby to the end.
+
+    Whoever gives up waiting for this has to close the connection (see `round_trip`).
+    """
+    notices = Notices()
+    connection.add_notice_handler(notices.of_psycopg)
+    try:
+        # Not by a prepared name: the app may have made the connection forget it, and here it is too late to repeat.
+        await round_trip(connection, (*last, COMMIT), None, commits=True)
+    finally:
+        connection.remove_notice_handler(notices.of_psycopg)
+    return not notices.gave_up
+
+
 def unanswered(error: BaseException) -> bool:
     """Whether the wait for an answer was given up on this side (`answer_within`): the server may have acted or not."""
     return isinstance(error, psycopg.errors.QueryCanceled) and error.diag.sqlstate is None
@@ -235,9 +260,8 @@ class PostgresTransaction:
         if why_not:
             raise UnitError(f"nothing can be committed: {why_not}")
         try:
-            # Not by a prepared name: the app may have made the connection forget it, and here it is too late to repeat.
             async with answer_within(self._patience):
-                await round_trip(connection, (*last, COMMIT), None)
+                replicated = await send_commit(connection, last)
         except psycopg.Error as error:
             active = connection.pgconn.transaction_status == TransactionStatus.ACTIVE
             if connection.closed or active or unanswered(error) or disconnected(error):
@@ -247,6 +271,8 @@ class PostgresTransaction:
             raise
         self._pulse.at = time.monotonic()
         await self.release()
+        if not replicated:
+            raise not_replicated()
 
     async def rollback(self) -> None:
         """Undo everything and give the connection back."""

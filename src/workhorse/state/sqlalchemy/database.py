@@ -22,13 +22,20 @@ from workhorse.errors import DatabaseUnavailable, OutcomeUnknown, SettingsError,
 from workhorse.state.postgres import faults
 from workhorse.state.postgres.database import opening
 from workhorse.state.postgres.roundtrip import round_trip
-from workhorse.state.postgres.transaction import GRACE_SECONDS, ROLLBACK_SECONDS, answer_within, time_left, unanswered
+from workhorse.state.postgres.standby import Notices, not_replicated
+from workhorse.state.postgres.transaction import (
+    GRACE_SECONDS,
+    ROLLBACK_SECONDS,
+    answer_within,
+    send_commit,
+    time_left,
+    unanswered,
+)
 from workhorse.state.sqlalchemy.statements import PULSE, FetchedRows, Params, dollars, following
 from workhorse.state.sqlalchemy.watch import KEY, TORN, Watch, watch_engine
 
 __all__ = ["SQLAlchemyDatabase", "SQLAlchemyTransaction", "lost_connection", "refuse_autocommit"]
 
-COMMIT: Final = Query("COMMIT")
 ENDED: Final = "the unit has ended with its reply, and its connection serves others now"
 SWALLOWED: Final = "a statement of this unit failed and its error was swallowed"
 OPEN_BLOCK: Final = (
@@ -59,8 +66,12 @@ class Driver(Protocol):
         """Run one statement."""
         ...
 
-    async def commit(self, connection: AsyncConnection, raw: Any, last: Sequence[Query]) -> None:
-        """Run `last`, and COMMIT. Raises if the server answered that it rolled back instead."""
+    async def commit(self, connection: AsyncConnection, raw: Any, last: Sequence[Query]) -> bool:
+        """Run `last`, and COMMIT. False if the server did not wait for its standby to the end.
+
+        Raises if the server answered that it rolled back instead. When it is cancelled, the server is not asked to
+        cancel: a COMMIT that waits for its standby would be visible then without being replicated.
+        """
         ...
 
 
@@ -91,9 +102,9 @@ class Psycopg:
         """By a cursor of psycopg's own."""
         return cast("Rows", await raw.execute(sql, params or None))
 
-    async def commit(self, connection: AsyncConnection, raw: Any, last: Sequence[Query]) -> None:  # noqa: ARG002
+    async def commit(self, connection: AsyncConnection, raw: Any, last: Sequence[Query]) -> bool:  # noqa: ARG002
         """In one round trip."""
-        await round_trip(raw, (*last, COMMIT), None)
+        return await send_commit(raw, last)
 
 
 class Asyncpg:
@@ -126,12 +137,27 @@ class Asyncpg:
         text, values = dollars(sql, params)
         return FetchedRows.of(await connection.exec_driver_sql(text, values or None))
 
-    async def commit(self, connection: AsyncConnection, raw: Any, last: Sequence[Query]) -> None:
+    async def commit(self, connection: AsyncConnection, raw: Any, last: Sequence[Query]) -> bool:
         """Past SQLAlchemy, because only the tag of the answer tells a commit from a rollback."""
         for query in last:
             await self.execute(connection, raw, query.sql, query.params)
-        if await raw.execute("COMMIT") != "COMMIT":
+        notices = Notices()
+        raw.add_log_listener(notices.of_asyncpg)
+        committing = asyncio.ensure_future(raw.execute("COMMIT"))
+        try:
+            await asyncio.wait({committing})
+        finally:
+            if not committing.done():
+                # asyncpg answers a cancellation by asking the server to cancel, unless there is no link any more.
+                raw.terminate()
+                await asyncio.wait({committing}, timeout=ROLLBACK_SECONDS)
+                if committing.done() and not committing.cancelled():
+                    committing.exception()  # looked at: what matters is that nobody waited for it
+            if not raw.is_closed():
+                raw.remove_log_listener(notices.of_asyncpg)
+        if committing.result() != "COMMIT":
             raise UnitError(f"nothing was committed: {SWALLOWED}")
+        return not notices.gave_up
 
 
 DRIVERS: Final[dict[str, Callable[[float], Driver]]] = {"psycopg": Psycopg, "asyncpg": Asyncpg}
@@ -249,13 +275,15 @@ class SQLAlchemyTransaction:
         try:
             async with answer_within(self._patience):
                 sent = True
-                await self._driver.commit(self._connection, self._watch.raw, last)
+                replicated = await self._driver.commit(self._connection, self._watch.raw, last)
         except Exception as error:
             if sent and not isinstance(error, UnitError) and (self.lost or lost_connection(error) or unanswered(error)):
                 await self.abandon()
                 raise OutcomeUnknown from error
             raise
         await self._release()
+        if not replicated:
+            raise not_replicated()
 
     async def rollback(self) -> None:
         """Undo everything and give the connection back."""

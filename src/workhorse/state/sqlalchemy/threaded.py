@@ -1,13 +1,14 @@
 """Units on an app's own sync `Engine`, for handlers that frameworks run in threads.
 
 The request lives in the event loop, its handler in a thread, and the connection blocks: so whatever the unit does on
-the connection is done in a thread of the loop's executor, while the handler's thread waits for it. They take turns,
-since the handler only ever waits for one thing; two tasks of one request must not share such a unit.
+the connection is done in a thread of the engine's own (`lanes`), while the handler's thread waits for it. They take
+turns, since the handler only ever waits for one thing; two tasks of one request must not share such a unit.
 
 A thread cannot be ended from outside. What bounds the wait is the server: the engine's connections should have a
-`statement_timeout`, and a request's deadline is set on the transaction. Where the request is cancelled while a thread
-waits for an answer, the link is cut first, and the connection closed once that thread has let go of it: psycopg frees
-memory as it closes, and a thread that still reads there would take the whole process with it.
+`statement_timeout`, and a request's deadline is set on the transaction. A COMMIT has no such bound, so its link is cut
+when the time is over. Where the request is cancelled while a thread waits for an answer, the link is cut first, and the
+connection closed once that thread has let go of it: psycopg frees memory as it closes, and a thread that still reads
+there would take the whole process with it.
 """
 
 import asyncio
@@ -27,8 +28,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from workhorse.contracts import ON_USUAL_TERMS, Query, Rows, Terms
 from workhorse.errors import DatabaseUnavailable, OutcomeUnknown, SettingsError, StartupError, UnitClosed, UnitError
 from workhorse.state.postgres import faults
-from workhorse.state.postgres.transaction import ROLLBACK_SECONDS
+from workhorse.state.postgres.standby import Notices, not_replicated
+from workhorse.state.postgres.transaction import GRACE_SECONDS, ROLLBACK_SECONDS
 from workhorse.state.sqlalchemy.database import ENDED, OPEN_BLOCK, SWALLOWED, lost_connection, refuse_autocommit
+from workhorse.state.sqlalchemy.lanes import Lanes, connections_of, wait_of
 from workhorse.state.sqlalchemy.statements import PULSE, FetchedRows, Params, following
 from workhorse.state.sqlalchemy.watch import KEY, TORN, Watch, watch_engine
 
@@ -60,6 +63,22 @@ def send(raw: Any, sql: str, params: Params = ()) -> tuple[FetchedRows, str]:
         return FetchedRows(rows, cursor.rowcount), str(cursor.statusmessage)
 
 
+def send_commit(raw: Any) -> tuple[str, bool]:
+    """COMMIT. Returns the tag of the answer, and whether the server waited for its standby to the end."""
+    notices = Notices()
+    if not hasattr(raw, "add_notice_handler"):  # psycopg2 collects the texts of its notices
+        del raw.notices[:]
+        _, tag = send(raw, "COMMIT")
+        notices.of_texts(raw.notices)
+        return tag, not notices.gave_up
+    raw.add_notice_handler(notices.of_psycopg)
+    try:
+        _, tag = send(raw, "COMMIT")
+    finally:
+        raw.remove_notice_handler(notices.of_psycopg)
+    return tag, not notices.gave_up
+
+
 def adapted(params: Params) -> Any:
     """Parameters as both drivers take them: psycopg2 knows no UUID unless it is told."""
     if isinstance(params, (list, tuple)):
@@ -67,11 +86,16 @@ def adapted(params: Params) -> Any:
     return params
 
 
+def sever(raw: Any) -> None:
+    """Break the link to the server, without a word: whoever waits for an answer has an error at once."""
+    with contextlib.suppress(Exception), socket.socket(fileno=os.dup(raw.fileno())) as link:
+        link.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
 def cut(raw: Any) -> Generator[bool]:
     """Break the link to the server. True: in the block no thread waits on it any more, so it may be closed."""
-    with contextlib.suppress(Exception), socket.socket(fileno=os.dup(raw.fileno())) as link:
-        link.shutdown(socket.SHUT_RDWR)  # whoever waits has an error at once
+    sever(raw)
     lock: threading.Lock | None = getattr(raw, "lock", None)  # psycopg2 has its own, which its close() takes
     if lock is None:
         yield True
@@ -87,9 +111,31 @@ def cut(raw: Any) -> Generator[bool]:
 class SQLAlchemySyncTransaction:
     """One transaction on one connection of an app's sync engine (see `contracts.Transaction`)."""
 
-    __slots__ = ("_connection", "_ended", "_ending", "_make_session", "_session", "_was_lost", "_watch")
+    __slots__ = (
+        "_connection",
+        "_ended",
+        "_ending",
+        "_lanes",
+        "_make_session",
+        "_patience",
+        "_sent_at",
+        "_session",
+        "_was_lost",
+        "_watch",
+    )
 
-    def __init__(self, connection: Connection, watch: Watch, make_session: Callable[..., Session]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        watch: Watch,
+        make_session: Callable[..., Session],
+        lanes: Lanes,
+        *,
+        patience: float,
+    ) -> None:
+        self._lanes = lanes
+        self._patience = patience
+        self._sent_at = 0.0  # when the COMMIT was, on the monotonic clock
         self._connection = connection
         self._watch = watch
         self._make_session = make_session
@@ -149,17 +195,17 @@ class SQLAlchemySyncTransaction:
     @asynccontextmanager
     async def _nested(self) -> AsyncGenerator[None]:
         begin = self.connection.begin_nested if self._session is None else self._session.begin_nested
-        block = await asyncio.to_thread(begin)
+        block = await self._lanes.step(begin)
         try:
             yield
         except BaseException:
-            await asyncio.to_thread(block.rollback)
+            await self._lanes.step(block.rollback)
             raise
-        await asyncio.to_thread(block.commit)
+        await self._lanes.step(block.commit)
 
     async def execute(self, sql: str, params: Params = ()) -> Rows:
         """Run one statement, with `%s` or `%(name)s` for its parameters."""
-        return await asyncio.to_thread(self.execute_here, sql, params)
+        return await self._lanes.step(self.execute_here, sql, params)
 
     def execute_here(self, sql: str, params: Params = ()) -> FetchedRows:
         """Run one statement in the calling thread."""
@@ -176,17 +222,30 @@ class SQLAlchemySyncTransaction:
 
     async def commit(self, last: Sequence[Query] = ()) -> None:
         """Flush the session, run `last` and COMMIT, then give the connection back."""
-        await asyncio.to_thread(self._commit, last)
+        committing = self._lanes.step(self._commit, last)
+        try:
+            while not committing.done():
+                await asyncio.wait({committing}, timeout=self._patience)
+                if self._sent_at and time.monotonic() - self._sent_at >= self._patience:
+                    # Not a request to cancel: a COMMIT that waits for its standby would be visible by that.
+                    sever(self._watch.raw)
+        except asyncio.CancelledError:
+            committing.cancel()
+            raise
+        if not committing.result():
+            raise not_replicated()
 
-    def _commit(self, last: Sequence[Query]) -> None:
+    def _commit(self, last: Sequence[Query]) -> bool:
+        """Commit, in this thread. False if the server did not wait for its standby to the end."""
         self._check(nested=self._session is not None and self._session.in_nested_transaction())
         if self._session is not None and self._session.in_transaction():
             self._session.commit()
         self._check(nested=self._connection.in_nested_transaction())
+        self._sent_at = time.monotonic()
         try:
             for query in last:
                 send(self._watch.raw, query.sql, query.params)
-            _, tag = send(self._watch.raw, "COMMIT")
+            tag, replicated = send_commit(self._watch.raw)
         except Exception as error:
             if self.lost or lost_connection(error):
                 self.abandon_here()
@@ -195,11 +254,12 @@ class SQLAlchemySyncTransaction:
         if tag != "COMMIT":
             raise UnitError(f"nothing was committed: {SWALLOWED}")
         self._release()
+        return replicated
 
     async def rollback(self) -> None:
         """Undo everything and give the connection back."""
         if not self._ended:
-            await asyncio.to_thread(self.rollback_here)
+            await self._lanes.step(self.rollback_here)
 
     def rollback_here(self) -> None:
         """Undo everything, in the calling thread."""
@@ -216,7 +276,8 @@ class SQLAlchemySyncTransaction:
     async def abandon(self) -> None:
         """End the connection; the server rolls back."""
         if not self._ended:
-            await asyncio.to_thread(self.abandon_here)
+            sever(self._watch.raw)  # a thread that waits there is needed, perhaps for this very step
+            await self._lanes.step(self.abandon_here)
 
     def abandon_here(self) -> None:
         """End the connection, in the calling thread."""
@@ -292,6 +353,9 @@ class SQLAlchemySyncDatabase:
         self._engine = engine
         self._make_session: Callable[..., Session] = session or sessionmaker()
         self._statement_timeout = statement_timeout_seconds
+        self._patience = statement_timeout_seconds + GRACE_SECONDS
+        self._lanes = Lanes(connections_of(engine.pool))
+        self._acquire_timeout = wait_of(engine.pool)
         watch_engine(engine)
 
     def __repr__(self) -> str:
@@ -312,15 +376,23 @@ class SQLAlchemySyncDatabase:
         self, first: Query | None = None, *, terms: Terms = ON_USUAL_TERMS
     ) -> tuple[SQLAlchemySyncTransaction, Any]:
         """Open a transaction, and run `first` in it."""
-        beginning = asyncio.ensure_future(asyncio.to_thread(self._begin, first, terms))
+        beginning = self._lanes.begin(self._begin, first, terms, time.monotonic())
         try:
             return await asyncio.shield(beginning)
         except asyncio.CancelledError:
             # The thread goes on and will have a connection, which nobody else would give back.
-            beginning.add_done_callback(give_back)
+            beginning.add_done_callback(self._give_back)
             raise
 
-    def _begin(self, first: Query | None, terms: Terms) -> tuple[SQLAlchemySyncTransaction, Any]:
+    def _give_back(self, beginning: "asyncio.Future[tuple[SQLAlchemySyncTransaction, Any]]") -> None:
+        """Undo a transaction that was begun for somebody who has gone."""
+        if not beginning.cancelled() and beginning.exception() is None:
+            transaction, _ = beginning.result()
+            self._lanes.step(transaction.abandon_here)
+
+    def _begin(self, first: Query | None, terms: Terms, asked_at: float) -> tuple[SQLAlchemySyncTransaction, Any]:
+        if time.monotonic() - asked_at > self._acquire_timeout:
+            raise DatabaseUnavailable  # it has waited in the lane for as long as the pool would let it wait
         deadline = time.monotonic() + RETRY_SECONDS
         while True:  # until a connection is alive: the pool's may all have died at once, when the server was restarted
             transaction = self._lease()
@@ -352,7 +424,7 @@ class SQLAlchemySyncDatabase:
         except BaseException:
             connection.close()
             raise
-        return SQLAlchemySyncTransaction(connection, watch, self._make_session)
+        return SQLAlchemySyncTransaction(connection, watch, self._make_session, self._lanes, patience=self._patience)
 
     async def run(self, query: Query, *, repeatable: bool = False) -> Sequence[Sequence[Any]]:
         """Run one statement in a transaction of its own."""
@@ -395,11 +467,3 @@ class SQLAlchemySyncDatabase:
     def timed_out(self, error: BaseException) -> bool:
         """Whether `error` says that a statement ran or waited too long."""
         return faults.timed_out(error)
-
-
-def give_back(beginning: "asyncio.Future[tuple[SQLAlchemySyncTransaction, Any]]") -> None:
-    """Undo a transaction that was begun for somebody who has gone."""
-    if beginning.cancelled() or beginning.exception() is not None:
-        return
-    transaction, _ = beginning.result()
-    asyncio.get_running_loop().run_in_executor(None, transaction.abandon_here)

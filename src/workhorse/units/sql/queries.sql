@@ -6,6 +6,13 @@ SELECT request_digest, status, headers, body, stale, key_id FROM workhorse.claim
 -- Keep the reply of a claimed key. Travels with COMMIT. A second row for one key is impossible, and must stay so.
 INSERT INTO workhorse.replies (scope, request_digest, status, headers, body, key_id) VALUES (%s, %s, %s, %s, %s, %s)
 
+-- name: await_standby
+-- Travels with the COMMIT after a kept reply was found. Under synchronous replication that reply may be visible and not
+-- replicated: its own wait was ended, or the server was restarted meanwhile. So something is written behind it in the
+-- log, and this COMMIT waits for the standby to have both. Elsewhere nothing is written, and nothing waited for.
+SELECT pg_logical_emit_message(true, 'workhorse', '')
+ WHERE current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
+
 -- name: purge_replies
 -- Forget a bounded number of replies, the oldest first, that are neither replayed nor refused as stale any more.
 DELETE FROM workhorse.replies

@@ -1,0 +1,193 @@
+"""With synchronous replication and no standby: nobody is told of what a failover may lose, whoever ends the wait.
+
+One Postgres whose `synchronous_standby_names` names a standby that does not exist is enough for that: each COMMIT that
+wrote something waits for it, and stands as soon as the setting is taken back.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from fastapi import FastAPI
+
+from tests.asgi_client import Seen, call
+from tests.guarantees.pair import Node, until
+from tests.units.databases import KINDS, layered, migrated, open_database
+from workhorse import Policy, unit
+from workhorse.asgi import ASGIApp
+from workhorse.batches import batched
+from workhorse.contracts import Query
+from workhorse.errors import DatabaseUnavailable
+from workhorse.units import Work
+
+pytestmark = pytest.mark.slow
+over_all = pytest.mark.parametrize("kind", KINDS)
+
+OURS = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name <> 'canary'"
+CANCEL = OURS.replace("pid", "pg_cancel_backend(pid)", 1)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    node = Node(tmp_path_factory.mktemp("alone") / "p")
+    try:
+        node.make()
+        node.start()
+        asyncio.run(migrated(node.url))
+        yield node
+    finally:
+        node.kill()
+
+
+@contextmanager
+def without_standby(node: Node) -> Generator[None]:
+    """In the block, whatever is committed waits for a standby that is away."""
+    node.ask("TRUNCATE notes, workhorse.replies")
+    ended = threading.Event()
+
+    def sing() -> None:
+        """Commit again and again, until that stops."""
+        with psycopg.connect(f"{node.url}&application_name=canary", autocommit=True) as connection:
+            while not ended.is_set():
+                connection.execute("SELECT pg_logical_emit_message(true, 'canary', '')")
+
+    canary = threading.Thread(target=sing)
+    canary.start()
+    node.ask("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    node.ask("SELECT pg_reload_conf()")
+    try:
+        until(lambda: node.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+        yield
+    finally:
+        ended.set()
+        node.ask("ALTER SYSTEM RESET synchronous_standby_names")
+        node.ask("SELECT pg_reload_conf()")
+        canary.join()
+        until(lambda: not node.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+
+
+def end_a_wait(node: Node) -> threading.Thread:
+    """End the wait of the next commit, as an administrator can."""
+    thread = threading.Thread(target=lambda: until(lambda: node.ask(CANCEL)))
+    thread.start()
+    return thread
+
+
+@asynccontextmanager
+async def shop(kind: str, node: Node) -> AsyncIterator[tuple[ASGIApp, Any]]:
+    """An app on a database that does not wait long."""
+    app = FastAPI(openapi_url=None)
+
+    @app.post("/notes", status_code=201)
+    async def add(text: str) -> str:
+        await (await unit()).execute("INSERT INTO notes (text) VALUES (%s)", (text,))
+        return text
+
+    @batched
+    async def together(work: Work, texts: Sequence[str]) -> list[str]:
+        for text in texts:
+            await work.execute("INSERT INTO notes (text) VALUES (%s)", (text,))
+        return list(texts)
+
+    @app.post("/together", status_code=201)
+    async def add_together(text: str) -> str:
+        return await together(text)
+
+    policies = [Policy("POST /notes", idempotent=True), Policy("POST /together", idempotent=True, batched=True)]
+    async with open_database(kind, node.url, size=3, statement_timeout_seconds=1) as database:
+        database._patience = 1.5  # longer than the server itself waits for a key
+        yield layered(app, database, *policies, wait_seconds=1), database
+
+
+async def add(app: ASGIApp, path: str = "/notes") -> Seen:
+    return await call(app, "POST", f"{path}?text=a", headers=[("idempotency-key", "a")])
+
+
+def notes(node: Node) -> list[str]:
+    return [text for (text,) in node.ask("SELECT text FROM notes")]
+
+
+def problem(seen: Seen) -> tuple[int, str]:
+    return seen.status, seen.json()["type"].rpartition(":")[2]
+
+
+@over_all
+def test_a_commit_that_is_waited_for_no_longer_is_not_seen_until_its_standby_has_it(kind: str, node: Node) -> None:
+    async def main() -> None:
+        async with shop(kind, node) as (app, _):
+            with without_standby(node):
+                assert problem(await add(app)) == (503, "outcome-unknown")
+                assert problem(await add(app)) == (409, "idempotency-key-in-flight")
+                assert notes(node) == []
+            again = await add(app)
+            assert (again.status, again.header("idempotent-replayed")) == (201, "true")
+            assert notes(node) == ["a"]
+
+    asyncio.run(main())
+
+
+@over_all
+def test_a_commit_whose_task_is_cancelled_is_not_seen_until_its_standby_has_it(kind: str, node: Node) -> None:
+    async def main() -> None:
+        async with shop(kind, node) as (app, _):
+            with without_standby(node):
+                request = asyncio.create_task(add(app))
+                while not node.ask(OURS):
+                    await asyncio.sleep(0.02)
+                request.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await request
+                await asyncio.sleep(0.2)
+                assert notes(node) == []
+            assert notes(node) == ["a"]
+
+    asyncio.run(main())
+
+
+@over_all
+def test_a_wait_that_an_administrator_ends_is_no_success_and_its_replay_waits_anew(kind: str, node: Node) -> None:
+    async def main() -> None:
+        async with shop(kind, node) as (app, _):
+            with without_standby(node):
+                administrator = end_a_wait(node)
+                assert problem(await add(app)) == (503, "outcome-unknown")
+                administrator.join()
+                assert notes(node) == ["a"], "the server shows what it may lose, and nothing can be done about that"
+                assert problem(await add(app)) == (503, "outcome-unknown")
+            again = await add(app)
+            assert (again.status, again.header("idempotent-replayed")) == (201, "true")
+            assert notes(node) == ["a"]
+
+    asyncio.run(main())
+
+
+def test_no_member_of_a_batch_is_told_of_a_kept_reply_that_its_standby_does_not_have(node: Node) -> None:
+    async def main() -> None:
+        async with shop("pool", node) as (app, _):
+            with without_standby(node):
+                administrator = end_a_wait(node)
+                assert problem(await add(app, "/together")) == (503, "outcome-unknown")
+                administrator.join()
+                assert notes(node) == ["a"]
+                assert problem(await add(app, "/together")) == (503, "outcome-unknown")
+            again = await add(app, "/together")
+            assert (again.status, again.header("idempotent-replayed")) == (201, "true")
+            assert notes(node) == ["a"]
+
+    asyncio.run(main())
+
+
+def test_a_statement_that_commits_by_itself_is_not_ended_by_whoever_waits_for_it(node: Node) -> None:
+    async def main() -> None:
+        async with shop("pool", node) as (_, database):
+            with without_standby(node):
+                with pytest.raises(DatabaseUnavailable):
+                    await database.run(Query("INSERT INTO notes (text) VALUES (%s)", ("a",)))
+                assert notes(node) == []
+            assert notes(node) == ["a"]
+
+    asyncio.run(main())
