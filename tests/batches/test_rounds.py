@@ -11,6 +11,7 @@ import pytest
 
 from workhorse.asgi import Reply
 from workhorse.batches.member import Answered, Kept, Member, SlowHandler
+from workhorse.batches.meters import BatchMeters
 from workhorse.batches.rounds import RoundOptions, Rounds
 from workhorse.contracts import Query
 from workhorse.errors import Problem
@@ -18,6 +19,7 @@ from workhorse.migrations import WORKHORSE, Migrations
 from workhorse.sql import load_queries
 from workhorse.state.postgres.database import PostgresDatabase
 from workhorse.state.postgres.migrate import apply_migrations
+from workhorse.telemetry.metrics import Registry
 from workhorse.units import Work
 from workhorse.units.exchange import RunAgain
 from workhorse.units.idempotency import Claim, answer, kept_columns
@@ -52,7 +54,9 @@ class Stage:
             self.calls.append(list(texts))
             return await function(work, texts)
 
-        self.rounds: Rounds[str, str] = Rounds(counted, database, RoundOptions(**{"lanes": 1, **options}))
+        self.metrics = Registry(None)
+        meters = BatchMeters(self.metrics, "notes")
+        self.rounds: Rounds[str, str] = Rounds(counted, database, RoundOptions(**{"lanes": 1, **options}), meters)
 
     def put(self, text: str, claim: Claim | None = None, *, alone: bool = False) -> Member[str, str]:
         member: Member[str, str] = Member(text, claim=claim, alone=alone)
@@ -126,6 +130,23 @@ def test_all_that_waits_is_one_call_and_one_commit(database_url: str) -> None:
         assert len(await stage.notes()) == 5
         xids = await stage.database.run(Query("SELECT count(DISTINCT xmin::text) FROM notes"))
         assert xids[0][0] == 1
+
+    play(database_url, scene)
+
+
+def test_batches_are_counted_by_size_wait_and_end(database_url: str) -> None:
+    async def scene(stage: Stage) -> None:
+        members = [stage.put("fine"), stage.put("forbidden")]
+        await asyncio.gather(*map(follow, members), return_exceptions=True)
+        assert await stage.notes() == ["fine"]
+        ends = {
+            end: stage.metrics.total("workhorse_batches_total", outcome=end)
+            for end in ("committed", "repeated", "split", "undone", "failed")
+        }
+        assert ends == {"committed": 1, "repeated": 0, "split": 1, "undone": 0, "failed": 1}
+        assert stage.metrics.total("workhorse_batch_size", function="notes") == 1
+        assert stage.metrics.quantile("workhorse_batch_size", 1.0) == 2
+        assert stage.metrics.total("workhorse_batch_wait_seconds") == 2
 
     play(database_url, scene)
 

@@ -1,8 +1,11 @@
 """`workhorse jobs` and `workhorse worker`, as operators type them."""
 
 import asyncio
+import http.client
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,14 +22,20 @@ from workhorse.jobs import ONCE, job
 SERVICE = """
 from fastapi import FastAPI
 from workhorse import Service
+from workhorse.caching import Caches
 from workhorse.jobs import job
 from workhorse.units import unit
 
+caches = Caches()
+numbers = caches.open("numbers", int, ttl=60)
+
 @job()
 async def note(number: int) -> None:
-    await (await unit()).execute("INSERT INTO effects (what) VALUES (%s)", (str(number),))
+    work = await unit()
+    await work.execute("INSERT INTO effects (what) VALUES (%s)", (str(number),))
+    await numbers.delete_with(work, "latest")
 
-service = Service(FastAPI(), jobs=[note])
+service = Service(FastAPI(), jobs=[note], caches=caches)
 """
 
 
@@ -74,6 +83,26 @@ def test_operators_list_show_retry_and_cancel(url: str, sql: Sql, capsys: pytest
     assert main(["jobs", "list", "--limit", "0"]) == 2
 
 
+def asked(address: str, path: str, *, host: str = "localhost", method: str = "GET") -> tuple[int, str]:
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request(method, path, headers={"host": host})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_a_workers_address_that_is_taken_stops_its_start(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.py").write_text(SERVICE)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("WORKHORSE_OPERATIONS__WORKER_ADDRESS", f"127.0.0.1:{taken.getsockname()[1]}")
+        assert main(["worker", "shop:service"]) == 1
+    assert "a port of its own" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_worker_is_started_by_the_name_of_its_service(url: str, sql: Sql, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
@@ -88,7 +117,13 @@ def test_a_worker_is_started_by_the_name_of_its_service(url: str, sql: Sql, tmp_
         process = subprocess.Popen(
             [sys.executable, "-m", "workhorse.cli", "worker", "shop:service", "--concurrency", "3"],
             cwd=tmp_path,
-            env={**os.environ, "DATABASE_URL": url},
+            env={
+                **os.environ,
+                "DATABASE_URL": url,
+                "WORKHORSE_CACHE__STORE": "database",
+                "WORKHORSE_LOG__FORMAT": "json",
+                "WORKHORSE_OPERATIONS__WORKER_ADDRESS": "127.0.0.1:0",
+            },
             stdout=stream,
             stderr=stream,
         )
@@ -97,6 +132,14 @@ def test_a_worker_is_started_by_the_name_of_its_service(url: str, sql: Sql, tmp_
         while sql("SELECT what FROM effects") != [("5",)]:
             assert time.monotonic() < give_up, log.read_text()
             time.sleep(0.1)
+        found = re.search(r'"worker.endpoint".*"address":"([^"]+)"', log.read_text())
+        assert found is not None, log.read_text()
+        assert asked(found[1], "/-/live")[0] == asked(found[1], "/-/ready")[0] == 200
+        while 'workhorse_jobs_ended_total{job="note",outcome="done"} 1' not in asked(found[1], "/-/metrics")[1]:
+            assert time.monotonic() < give_up, asked(found[1], "/-/metrics")
+            time.sleep(0.1)
+        assert asked(found[1], "/-/metrics", host="evil.example")[0] == asked(found[1], "/other")[0] == 404
+        assert asked(found[1], "/-/live", method="POST")[0] == 400
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
     finally:

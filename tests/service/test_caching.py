@@ -10,7 +10,7 @@ from fastapi import FastAPI, HTTPException
 from tests.asgi_client import StartFailed, call, running
 from workhorse import Service, unit
 from workhorse.caching import Caches, Leases
-from workhorse.contracts import CacheGuarantee, LeaseGuarantee
+from workhorse.contracts import CacheGuarantee, LeaseGuarantee, LeaseHeld
 from workhorse.embedded import Attachment
 from workhorse.errors import StartupError
 from workhorse.migrations import Migrations
@@ -116,3 +116,42 @@ def test_a_store_that_is_not_there_stops_the_start(cache: dict[str, Any], compla
 
     with pytest.raises(StartFailed, match=complaint):
         asyncio.run(main())
+
+
+def test_lookups_makings_and_leases_are_metrics_of_the_service(settings: Settings) -> None:
+    settings = changed(settings, cache={"store": "memory", "lease_store": "memory"})
+    caches, leases = Caches(), Leases()
+    prices = caches.open("prices", int, ttl=60)
+    service = Service(FastAPI(openapi_url=None), settings=settings, caches=caches, leases=leases)
+
+    async def read() -> int:
+        await asyncio.sleep(0.05)
+        return 1
+
+    async def main() -> None:
+        async with running(service):
+            await asyncio.gather(*(prices.once("bolt", read) for _ in range(5)))
+            await prices.once("bolt", read)
+            async with leases.hold("books"):
+                with pytest.raises(LeaseHeld):
+                    async with leases.hold("books"):
+                        pass
+                async with asyncio.timeout(10):
+                    while not service.metrics.total("workhorse_leases_held"):
+                        await asyncio.sleep(0.05)
+            read_off = {
+                name: service.metrics.total(f"workhorse_{name}_total", **labels)
+                for name, labels in (
+                    ("cache_made", {"why": "missing"}),
+                    ("cache_spared", {"where": "process"}),
+                    ("cache_unkept", {}),
+                    ("cache_away", {}),
+                )
+            }
+            assert read_off == {"cache_made": 1, "cache_spared": 4, "cache_unkept": 0, "cache_away": 0}
+            assert service.metrics.total("workhorse_cache_lookups_total", outcome="hit") == 1
+            assert service.metrics.total("workhorse_cache_lookups_total", outcome="miss") == 5
+            for outcome, count in {"acquired": 1, "refused": 1, "lost": 0}.items():
+                assert service.metrics.total("workhorse_leases_total", outcome=outcome) == count
+
+    asyncio.run(main())

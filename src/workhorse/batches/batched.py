@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from workhorse.batches.member import Answered, BatchFull, Member
+from workhorse.batches.meters import BatchMeters
 from workhorse.batches.rounds import Function, RoundOptions, Rounds
 from workhorse.context import CURRENT
 from workhorse.errors import SettingsError, UnitError
@@ -97,7 +98,8 @@ class Batched(Generic[C, O]):
             options = replace(
                 self._options, keep_seconds=exchange.rules.keep_seconds, wait_seconds=exchange.rules.wait_seconds
             )
-            rounds = self._rounds[exchange.database] = Rounds(self.function, exchange.database, options)
+            meters = BatchMeters(exchange.rules.metrics, self.function.__qualname__)
+            rounds = self._rounds[exchange.database] = Rounds(self.function, exchange.database, options, meters)
         return rounds
 
 

@@ -23,6 +23,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from workhorse.batches.lanes import Lanes
 from workhorse.batches.member import Answered, BatchFull, Kept, Member, ShareOfWork, SlowFunction, SlowHandler
+from workhorse.batches.meters import BatchMeters
 from workhorse.context import CURRENT, RequestContext
 from workhorse.contracts import Database, Query, Transaction
 from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem, UnitError
@@ -71,10 +72,14 @@ class Rounds(Generic[C, O]):
         function: the app's.
         database: where the transactions come from.
         options: bounds.
+        meters: what is counted of them.
     """
 
-    def __init__(self, function: Function[C, O], database: Database, options: RoundOptions) -> None:
+    def __init__(
+        self, function: Function[C, O], database: Database, options: RoundOptions, meters: BatchMeters
+    ) -> None:
         self._function = function
+        self._meters = meters
         self._database = database
         self._options = options
         self._queries = load_queries("workhorse.batches", "sql/queries.sql")
@@ -93,6 +98,8 @@ class Rounds(Generic[C, O]):
         groups, tries, batch = [list(members)], 0, object()
         for member in members:
             member.batch = batch
+        now = asyncio.get_running_loop().time()
+        self._meters.began([now - member.since for member in members])
         try:
             while groups:
                 group = untold(groups.pop(), batch)
@@ -101,19 +108,24 @@ class Rounds(Generic[C, O]):
                 try:
                     await self._round(group)
                 except Vanished:
+                    self._meters.ended("repeated")
                     groups.append(group)
                 except (DatabaseUnavailable, SlowFunction) as error:  # halves would fare no better
+                    self._meters.ended("failed")
                     fail_all(untold(group, batch), error)
                 except Exception as error:  # noqa: BLE001 - told to those whose fault it may be
                     group = untold(group, batch)
                     if self._may_repeat(error) and tries < TRIES:
                         tries += 1
+                        self._meters.ended("repeated")
                         await asyncio.sleep(random.random() * PAUSE_SECONDS * 2**tries)  # noqa: S311 - spreads load
                         groups.append(group)
                     elif len(group) > 1:
+                        self._meters.ended("split")
                         half = len(group) // 2
                         groups += [group[half:], group[:half]]
                     else:
+                        self._meters.ended("failed")
                         fail_all(group, self._said(error, tries))
         finally:
             # All have been told, unless the loop ends: then nobody knows.
@@ -215,6 +227,7 @@ class Rounds(Generic[C, O]):
         broken = [member for member in members if not stands(member)]
         if broken:
             await transaction.rollback()
+            self._meters.ended("undone")
             for member in broken:
                 let_down(member)
             fail_all(members, RunAgain())
@@ -222,12 +235,15 @@ class Rounds(Generic[C, O]):
         try:
             await transaction.commit([*self._last(members), *work.drain()])
         except OutcomeUnknown as error:
+            self._meters.ended("failed")
             fail_all(members, error)
         except Exception as error:  # noqa: BLE001 - told to the members
+            self._meters.ended("undone")
             single = len(members) == 1 and not transaction.lost and not self._may_repeat(error)
             await transaction.rollback()
             fail_all(members, error if single else RunAgain())
         else:
+            self._meters.ended("committed")
             for member in members:
                 if not member.verdict.done():
                     member.verdict.set_result(None)

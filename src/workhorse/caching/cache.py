@@ -203,13 +203,14 @@ class Cache(Generic[T]):
     async def _obtain(self, order: Order[T]) -> T | None:
         """Look; and if that does not do, make it, together with all in this process that want it."""
         counts, flights = self._gate.counts, self._gate.flights
-        since = monotonic()
+        since, waited = monotonic(), False
         while True:
             (hit,) = await self._gate.get_names([order.name])
             first = open_kept(hit)
             found = self._decode(first, order)
             if first is not None and found is not None and not self._due(first):
-                counts.hits += 1
+                counts.hits += not waited
+                counts.shared += waited
                 return found.value
             if found is None:
                 counts.misses += 1
@@ -227,6 +228,7 @@ class Cache(Generic[T]):
                 counts.shared += 1
                 # Decoded anew: two requests never share an object that one of them may change.
                 return None if made.payload is None else self._codec.decode(made.payload)
+            waited = True
 
     async def _fetch(self, order: Order[T], first: Kept | None) -> Made:
         """Claim the making and make the value; or give what somebody else made meanwhile, or the former one.
@@ -253,6 +255,7 @@ class Cache(Generic[T]):
             if former is not None and kept is not None:
                 counts.hits += kept.fresh
                 counts.stale += not kept.fresh
+                counts.waited += pause > FIRST_PAUSE_SECONDS
                 return former
             if answer.held or monotonic() >= ends:
                 return await self._make_unkept(order)

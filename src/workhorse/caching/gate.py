@@ -97,6 +97,8 @@ class CacheCounts:
     """Of these, those that were made before the former was over."""
     shared: int = 0
     """Calls that got what another call of this process was already fetching."""
+    waited: int = 0
+    """Calls that waited for what another process was already making, and got it."""
     unkept: int = 0
     """Values that were made and not kept: their key or tag was deleted or held meanwhile, or the store was away."""
     away: int = 0

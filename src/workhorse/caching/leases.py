@@ -14,6 +14,7 @@ A lost lease ends the block: what runs in it is cancelled, as by a time-out, and
 import asyncio
 import contextlib
 import random
+from dataclasses import dataclass
 from secrets import token_bytes
 from time import monotonic
 from types import TracebackType
@@ -23,7 +24,7 @@ from workhorse.context import CURRENT
 from workhorse.contracts import LeaseGuarantee, LeaseHeld, LeaseLost, LeaseStore
 from workhorse.errors import StartupError, StoreUnavailable
 
-__all__ = ["Lease", "LeaseHold", "Leases"]
+__all__ = ["Lease", "LeaseCounts", "LeaseHold", "Leases"]
 
 MAX_NAME_CHARACTERS: Final = 200
 LEAST_SECONDS: Final = 0.1
@@ -91,6 +92,19 @@ class Lease:
         self._lost.set()
 
 
+@dataclass(slots=True)
+class LeaseCounts:
+    """What happened since the start, in this process."""
+
+    acquired: int = 0
+    refused: int = 0
+    """Tries that ended because somebody else had the lease."""
+    lost: int = 0
+    """Leases that ended while their block ran."""
+    held: int = 0
+    """Blocks that run now."""
+
+
 class Leases:
     """Leases by name, over one store.
 
@@ -98,11 +112,13 @@ class Leases:
         store: who has which lease; closing it is its owner's. None: where the service says, once it has started.
     """
 
-    __slots__ = ("_borrowed", "_store")
+    __slots__ = ("_borrowed", "_store", "counts")
 
     def __init__(self, store: LeaseStore | None = None) -> None:
         self._store = store
         self._borrowed = False
+        self.counts = LeaseCounts()
+        """What happened since the start, in this process. It goes on counting."""
 
     def bind(self, store: LeaseStore) -> None:
         """Take the service's store; of no effect where the code names one."""
@@ -149,7 +165,8 @@ class Leases:
             )
         if not LEAST_SECONDS <= ttl <= MOST_SECONDS or wait < 0:
             raise ValueError(f"ttl={ttl:g}, wait={wait:g}: a lease lives for {LEAST_SECONDS} to {MOST_SECONDS:g} s")
-        return LeaseHold(self._given_store(), name, ttl=ttl, wait=wait, cancels=on_loss == "cancel")
+        store = self._given_store()
+        return LeaseHold(store, name, ttl=ttl, wait=wait, cancels=on_loss == "cancel", counts=self.counts)
 
 
 class LeaseHold:
@@ -159,6 +176,7 @@ class LeaseHold:
         "_cancelled",
         "_cancelling",
         "_cancels",
+        "_counts",
         "_holder",
         "_lease",
         "_name",
@@ -169,8 +187,11 @@ class LeaseHold:
         "_wait",
     )
 
-    def __init__(self, store: LeaseStore, name: str, *, ttl: float, wait: float, cancels: bool) -> None:
+    def __init__(
+        self, store: LeaseStore, name: str, *, ttl: float, wait: float, cancels: bool, counts: LeaseCounts
+    ) -> None:
         self._store = store
+        self._counts = counts
         self._name = name
         self._ttl = ttl
         self._wait = wait
@@ -185,11 +206,14 @@ class LeaseHold:
         self._cancelling = task.cancelling()
         try:
             self._lease = await self._acquire()
-        except BaseException:
+        except BaseException as error:
+            self._counts.refused += isinstance(error, LeaseHeld)
             # The store may have heard of it all the same: then it ends by itself, or sooner.
             await self._release()
             raise
         self._renewal = asyncio.create_task(self._renew(self._lease), name=f"renew the lease {self._name}")
+        self._counts.acquired += 1
+        self._counts.held += 1
         return self._lease
 
     async def __aexit__(
@@ -197,6 +221,8 @@ class LeaseHold:
     ) -> None:
         self._renewal.cancel()
         lost = self._lease.lost
+        self._counts.held -= 1
+        self._counts.lost += lost
         self._lease.lose()
         if not lost:
             await self._release()

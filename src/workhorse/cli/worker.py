@@ -1,7 +1,8 @@
 """`workhorse worker bank.app:service`: run the jobs that the service enqueues and its feeds, in a process of its own.
 
 As many of these as there is work for: they find each other through the database alone, and any of them may be killed at
-any time. SIGTERM and SIGINT let the jobs that run end, for at most `--drain` seconds; a second one ends them at once.
+any time. With `operations.worker_address` each answers probes and shows its metrics there. SIGTERM and SIGINT let the
+jobs that run end, for at most `--drain` seconds; a second one ends them at once.
 """
 
 import argparse
@@ -16,8 +17,9 @@ from workhorse.errors import SettingsError
 from workhorse.feeds.reader import reading
 from workhorse.jobs import CHANNEL, Worker, WorkerOptions
 from workhorse.service import Service
-from workhorse.service.background import open_control
+from workhorse.service.background import bind_caching, counting, open_control
 from workhorse.service.rooms import open_rooms
+from workhorse.service.worker_endpoint import answering
 from workhorse.state.postgres.notices import PostgresNotices
 
 __all__ = ["NAME", "SUMMARY", "configure", "run"]
@@ -63,6 +65,9 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
     async with AsyncExitStack() as stack:
         rooms = await stack.enter_async_context(open_rooms(service.settings, service.migrations))
         database = service.database_of(rooms)
+        bind_caching(service, rooms)
+        await stack.enter_async_context(counting(service, rooms))
+        await stack.enter_async_context(answering(rooms))
         await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
         if not service.jobs:
             await _until_told(asyncio.create_task(asyncio.Event().wait(), name="feeds alone"), None)

@@ -9,33 +9,39 @@ from workhorse.state.postgres.database import PostgresDatabase
 from workhorse.state.postgres.notices import PostgresNotices
 
 if TYPE_CHECKING:
-    from workhorse.caching import Caches, Leases
     from workhorse.service.service import Service
 
-__all__ = ["bind_caching", "open_control", "working"]
+__all__ = ["bind_caching", "counting", "open_control", "working"]
 
 # A worker's own statements, beside the pool that its jobs use: turns, beats and chores at once.
 CONTROL_CONNECTIONS: Final = 4
 
 
-def bind_caching(caches: "Caches | None", leases: "Leases | None", rooms: Rooms, *, own_database: bool) -> None:
-    """Give caches and leases their stores.
-
-    Args:
-        caches: those of the app.
-        leases: those of the app.
-        rooms: what is open.
-        own_database: units run over the app's own engine, of which it is not known that the cache lies in its database.
-    """
+def bind_caching(service: "Service", rooms: Rooms) -> None:
+    """Give the caches and leases of a service their stores."""
     stores = rooms.stores
-    if caches is not None:
+    if service.caches is not None:
 
         def report(event: str, error: BaseException | None) -> None:
             rooms.log.event("warning", f"cache.{event}", exception=error)
 
-        caches.bind(stores.cache, within_units=stores.cache_within_units and not own_database, report=report)
-    if leases is not None:
-        leases.bind(stores.leases)
+        # Of an app's own engine it is not known that the cache lies in its database.
+        within_units = stores.cache_within_units and service.database_of(rooms) is rooms.database
+        service.caches.bind(stores.cache, within_units=within_units, report=report)
+    if service.leases is not None:
+        service.leases.bind(stores.leases)
+
+
+@asynccontextmanager
+async def counting(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
+    """Bring what caches and leases count into the metrics during the block."""
+    if service.caches is None and service.leases is None:
+        yield
+        return
+    from workhorse.caching.meters import publishing  # noqa: PLC0415 - most services have neither
+
+    async with publishing(service.caches, service.leases, rooms.metrics):
+        yield
 
 
 async def open_control(rooms: Rooms, stack: AsyncExitStack) -> PostgresDatabase:

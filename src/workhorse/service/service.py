@@ -36,7 +36,7 @@ from workhorse.integrations.routes import policies_of, sample_of, uncovered
 from workhorse.migrations import Migrations
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import plain_problem
-from workhorse.service.background import bind_caching, working
+from workhorse.service.background import bind_caching, counting, working
 from workhorse.service.hosts import host_of
 from workhorse.service.lifespan import AppLifespan
 from workhorse.service.operations import (
@@ -172,6 +172,16 @@ class Service:
         return self._feeds
 
     @property
+    def caches(self) -> "Caches | None":
+        """What the app caches."""
+        return self._caches
+
+    @property
+    def leases(self) -> "Leases | None":
+        """What one process alone may do at a time."""
+        return self._leases
+
+    @property
     def metrics(self) -> Registry:
         """The metrics of all workers, open while the service runs.
 
@@ -228,6 +238,7 @@ class Service:
                         await stack.enter_async_context(self._identity)
                     await stack.enter_async_context(self._lifespan(scope))
                     self._check_policies()  # again, since an app may add routes at its start
+                    await stack.enter_async_context(counting(self, rooms))
                     await stack.enter_async_context(working(self, rooms))
                     self._stack, self._phase, started = composed, Phase.SERVING, True
                     await send({"type": "lifespan.startup.complete"})
@@ -272,7 +283,7 @@ class Service:
                     counters=rooms.stores.counters,
                 )
             )
-        bind_caching(self._caches, self._leases, rooms, own_database=self.database_of(rooms) is not rooms.database)
+        bind_caching(self, rooms)
         if not is_known(self._routed):
             rooms.log.event(
                 "warning", "service.unknown_framework", app=repr(self._app), why="its routes are not compared"

@@ -217,6 +217,11 @@ class OperationsSettings(Record):
         description="Networks that may read /-/metrics directly, that is, not through a proxy.",
     )
     token: SecretStr | None = Field(default=None, description="Bearer token that may read /-/metrics from anywhere.")
+    worker_address: str | None = Field(
+        default=None,
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z_.-]+):[0-9]{1,5}$",
+        description="host:port on which `workhorse worker` answers /-/live, /-/ready and /-/metrics; none: nowhere.",
+    )
 
 
 class SettingRow(NamedTuple):

@@ -102,16 +102,17 @@ class UnitLayer:
         self._caller = caller
         self._options = options if options is not None else UnitOptions()
         key = self._options.reply_key
+        registry = metrics if metrics is not None else Registry(None)
         self._rules = Rules(
             queries=load_queries("workhorse.units", "sql/queries.sql"),
             seal=None if key is None else Seal([key, *self._options.former_reply_keys]),
             max_reply_bytes=self._options.max_reply_bytes,
             keep_seconds=self._options.keep_seconds,
             wait_seconds=self._options.wait_seconds,
+            metrics=registry,
         )
         self._told_at = -1.0
         self._turns = Turns(wait_seconds=self._options.wait_seconds)
-        registry = metrics if metrics is not None else Registry(None)
         self._outcomes = registry.counter(
             "workhorse_units_total", "Requests with a unit, by how it ended.", labels=("outcome",)
         )

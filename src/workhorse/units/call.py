@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from workhorse.asgi import Scope, Send
 from workhorse.contracts import Database, Terms
 from workhorse.sql import Queries
+from workhorse.telemetry.metrics import Registry
 from workhorse.units.body import Body
 from workhorse.units.sealing import Seal
 
@@ -31,6 +32,8 @@ class Rules:
     """How long a key is answered with its first reply."""
     wait_seconds: float
     """Longest wait for the first request with the same key."""
+    metrics: Registry
+    """Where rooms above count what they do with requests."""
 
 
 class Call:
