@@ -135,8 +135,8 @@ def test_a_worker_is_started_by_the_name_of_its_service(url: str, sql: Sql, tmp_
         found = re.search(r'"worker.endpoint".*"address":"([^"]+)"', log.read_text())
         assert found is not None, log.read_text()
         assert asked(found[1], "/-/live")[0] == asked(found[1], "/-/ready")[0] == 200
-        while 'workhorse_jobs_ended_total{job="note",outcome="done"} 1' not in asked(found[1], "/-/metrics")[1]:
-            assert time.monotonic() < give_up, asked(found[1], "/-/metrics")
+        while 'workhorse_jobs_ended_total{job="note",outcome="committed"} 1' not in asked(found[1], "/-/metrics")[1]:
+            assert time.monotonic() < give_up, log.read_text()
             time.sleep(0.1)
         assert asked(found[1], "/-/metrics", host="evil.example")[0] == asked(found[1], "/other")[0] == 404
         assert asked(found[1], "/-/live", method="POST")[0] == 400
