@@ -2,8 +2,9 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,9 @@ async def close(books: str = "all") -> None: ...
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+MINUTE = timedelta(minutes=1)
 
 
 def following(schedule: Schedule, moment: str, count: int) -> list[str]:
@@ -54,6 +58,75 @@ def test_whoever_begins_in_the_middle_of_a_change_has_the_ticks_that_are_left(cr
         moment = start + timedelta(minutes=15 * quarter)
         left = list(takewhile(lambda tick: tick <= end, schedule.ticks_after(moment)))
         assert left == [tick for tick in whole if tick > moment]
+
+
+def test_a_change_by_half_an_hour_moves_no_other_tick() -> None:
+    # On Lord Howe Island clocks go from 2:00 to 2:30 on 4 October 2026, and from 2:00 back to 1:30 on 5 April.
+    def on_the_wall(cron: str, day: str, count: int) -> list[str]:
+        zone = ZoneInfo("Australia/Lord_Howe")
+        midnight = datetime.fromisoformat(day).replace(tzinfo=zone) - timedelta(seconds=1)
+        ticks = Schedule("h", close, cron=cron, zone="Australia/Lord_Howe").ticks_after(midnight.astimezone(UTC))
+        return [f"{tick.astimezone(zone):%d %H:%M}" for tick in islice(ticks, count)]
+
+    assert on_the_wall("*/15 4 * * *", "2026-10-04", 4) == ["04 04:00", "04 04:15", "04 04:30", "04 04:45"]
+    assert on_the_wall("*/15 4 * * *", "2026-04-05", 4) == ["05 04:00", "05 04:15", "05 04:30", "05 04:45"]
+    assert on_the_wall("15 2 * * *", "2026-10-04", 2) == ["04 02:30", "05 02:15"], "skipped: as soon as that is over"
+    assert on_the_wall("45 1 * * *", "2026-04-05", 2) == ["05 01:45", "06 01:45"], "repeated: the first time"
+    assert on_the_wall("*/15 1-2 * * *", "2026-04-05", 8) == [
+        f"05 {time}" for time in ("01:00", "01:15", "01:30", "01:45", "01:30", "01:45", "02:00", "02:15")
+    ]
+
+
+CHANGES = [
+    ("Europe/Berlin", "2026-03-29"),
+    ("Europe/Berlin", "2026-10-25"),
+    ("Australia/Lord_Howe", "2026-10-04"),
+    ("Australia/Lord_Howe", "2026-04-05"),
+    ("Africa/Cairo", "2026-04-24"),
+    ("America/Santiago", "2026-04-04"),
+    ("Pacific/Apia", "2011-12-30"),
+    ("Asia/Kathmandu", "2026-06-01"),
+]
+
+
+@given(
+    st.sampled_from(CHANGES),
+    st.sets(st.integers(0, 59), min_size=1, max_size=3),
+    st.sets(st.integers(0, 23), min_size=1, max_size=4),
+    st.sampled_from(["*", "*/20", ""]),
+    st.integers(-36 * 60, 36 * 60),
+)
+def test_ticks_around_a_change_are_those_of_someone_who_looks_at_the_clock_each_minute(
+    change: tuple[str, str], minutes: set[int], hours: set[int], star: str, start: int
+) -> None:
+    zone, day = change
+    listed = ",".join(map(str, sorted(hours)))
+    minute = star or ",".join(map(str, sorted(minutes)))
+    if star:
+        minutes = set(range(0, 60, 20 if star == "*/20" else 1))
+    clock = ZoneInfo(zone)
+    first = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(minutes=start)
+    expected: list[datetime] = []
+    before = first.astimezone(clock).replace(tzinfo=None)
+    ran = set[datetime]()
+    if not star:  # what ran already, as far as it can come again
+        for number in range(-60 * 3, 1):
+            ran.add((first + timedelta(minutes=number)).astimezone(clock).replace(tzinfo=None))
+    for number in range(1, 36 * 60):
+        instant = first + timedelta(minutes=number)
+        now = instant.astimezone(clock).replace(tzinfo=None)
+        passed = [now] if star else [before + timedelta(minutes=n) for n in range(1, int((now - before) / MINUTE) + 1)]
+        due = [time for time in passed if time.minute in minutes and time.hour in hours and time not in ran]
+        if due:
+            expected.append(instant)
+        if not star:
+            ran.update(passed)
+            before = max(before, now)
+        else:
+            before = now
+    until = first + timedelta(hours=36)
+    schedule = Schedule("c", close, cron=f"{minute} {listed} * * *", zone=zone)
+    assert list(takewhile(lambda tick: tick < until, schedule.ticks_after(first))) == expected
 
 
 @given(st.integers(1, 100_000), st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001

@@ -10,13 +10,14 @@ the one statement that moves it on enqueues the job as well, so a tick has its j
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import dropwhile, takewhile
+from itertools import takewhile
 from typing import Final, Literal, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from workhorse.contracts import Database, Query
 from workhorse.errors import SettingsError
 from workhorse.jobs.box import enqueue_parameters, queries
+from workhorse.jobs.clock_changes import instants
 from workhorse.jobs.definition import Enqueuer
 
 __all__ = ["Due", "Missed", "Schedule", "due_ticks", "keep_schedules"]
@@ -41,7 +42,8 @@ class Schedule:
         name: names it in the database; it never changes.
         job: what to enqueue, with its options.
         cron: five fields, as in crontab(5): minute, hour, day of month, month, day of week. When clocks change, it does
-            as Debian's cron: what falls in the skipped hour runs right after it, what falls in the repeated one once.
+            as Debian's cron: what falls in the skipped hour runs right after it, what falls in the repeated one once
+            (`clock_changes`).
         every: instead, a fixed interval, counted from 1970.
         zone: the time zone of `cron`.
         arguments: the job's, by name.
@@ -102,14 +104,15 @@ class Schedule:
         except ImportError as error:
             raise SettingsError("cron expressions need the package cronsim: pip install 'workhorse[cron]'") from error
         try:
-            ticks = (tick.astimezone(UTC) for tick in CronSim(self._cron, moment.astimezone(self._zone)))
+            CronSim(self._cron, datetime(2000, 1, 1))  # noqa: DTZ001 - a time on the wall
         except CronSimError as error:
             raise SettingsError(
                 f"the schedule {self.name!r} has the cron expression {self._cron!r}: {error}; write for example"
                 " '0 2 * * *' for two o'clock each night"
             ) from error
-        # Asked in the second of two equal hours, CronSim begins with the ticks of the first, which are over.
-        return dropwhile(lambda tick: tick <= moment, ticks)
+        minute, hour, *_ = self._cron.split()
+        set_times = not minute.startswith("*") and not hour.startswith("*")
+        return instants(lambda begin: CronSim(self._cron, begin), moment, self._zone, set_times=set_times)
 
     def statement(self, tick: datetime) -> Query:
         """Deals with one tick: true for one caller of all."""
