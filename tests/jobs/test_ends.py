@@ -305,3 +305,31 @@ def test_a_dead_job_is_not_retried_beside_another_of_its_unique_key(url: str, sq
             assert sql(STATES) == [("ready", 1)]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("then", ["waits", "writes and returns", "returns"])
+def test_a_job_that_cancels_its_own_task_has_failed_and_is_tried_again(then: str, url: str, sql: Sql) -> None:
+    runs: list[str] = []
+
+    @job(retries=Retries(attempts=2, first_seconds=0.01, factor=1.0))
+    async def confused() -> None:
+        runs.append(then)
+        if len(runs) == 1:
+            if then == "writes and returns":
+                await (await unit()).execute(INSERT, ("undone",))
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            if then == "waits":
+                await asyncio.sleep(10)
+            return
+        await (await unit()).execute(INSERT, ("done",))
+
+    async def main() -> None:
+        async with opened(url) as database, working(url, database, [confused]):
+            await confused.enqueue_alone(database)
+            await until(lambda: sql("SELECT outcome::text FROM workhorse.finished_jobs") == [("done",)], seconds=5)
+
+    asyncio.run(main())
+    assert sql("SELECT what FROM effects") == ([] if then == "returns" else [("done",)])
+    assert len(runs) == (1 if then == "returns" else 2)

@@ -146,7 +146,7 @@ class Tools:
 class Attempt:
     """One attempt."""
 
-    __slots__ = ("claimed", "error", "fence", "job", "progress", "settling", "stop", "task", "tools")
+    __slots__ = ("_abandoned", "claimed", "error", "fence", "job", "progress", "settling", "stop", "task", "tools")
 
     def __init__(self, claimed: Claimed, job: Job[Any, Any] | None, tools: Tools) -> None:
         self.claimed = claimed
@@ -158,6 +158,7 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.progress = RunningJob(claimed, self.fence, tools.engine, tools.database)
         self.settling = False
+        self._abandoned = False
 
     def __repr__(self) -> str:
         return f"<Attempt {self.claimed.attempt} of {self.claimed.name} {self.claimed.id}>"
@@ -185,10 +186,28 @@ class Attempt:
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # whatever a job raises, its worker goes on
             if self.stop is not None:
                 return await self._stopped(self.stop)
-            if isinstance(error, asyncio.CancelledError) and (self.task is None or self.task.cancelling()):
-                raise  # the worker ends; else the job let pass the error of something that it awaited
+            if isinstance(error, asyncio.CancelledError) and not self._cancelled_itself():
+                raise
             self.error = error
             return await self._failed(job, error)
+
+    def abandon(self) -> None:
+        """Leave it as it stands: the worker ends."""
+        self._abandoned = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def _cancelled_itself(self) -> bool:
+        """Whether a cancellation is the job's own doing, and so an error of the job like others.
+
+        It may have cancelled its own task, or let pass the error of something that it awaited. (Where all of the loop's
+        tasks are cancelled, the worker's own comes to an end too, and abandons its attempts.)
+        """
+        if self.task is None or self._abandoned:
+            return False
+        while self.task.cancelling():
+            self.task.uncancel()  # else what follows would be taken for cancelled as well
+        return True
 
     async def _left_to_others(self) -> Ended:
         """Give back what this worker does not know; what nobody has known for weeks is dead."""

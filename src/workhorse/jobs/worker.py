@@ -152,9 +152,10 @@ class Worker:
                 await self._turn_on()
                 await self._drain()
             finally:
-                for one in [*helpers, *(attempt.task for attempt in self._attempts.values())]:
-                    if one is not None:
-                        one.cancel()
+                for helper in helpers:
+                    helper.cancel()
+                for attempt in self._attempts.values():
+                    attempt.abandon()
                 await asyncio.gather(
                     *helpers, *(one.task for one in self._attempts.values() if one.task), return_exceptions=True
                 )
