@@ -10,11 +10,16 @@ import pytest
 
 from tests.identity.keys_kit import Watched, refused, shown
 from workhorse.errors import SettingsError, StoreUnavailable
-from workhorse.identity import ApiKeys, Identity
+from workhorse.identity import ApiKeys, Identity, KeyDesk
 from workhorse.identity.key_uses import KeyUses
 from workhorse.identity.scheme import Surroundings
+from workhorse.identity.texts import TextRefused
+from workhorse.migrations import WORKHORSE
 from workhorse.settings import load_settings
 from workhorse.state.memory.api_keys import MemoryApiKeys
+from workhorse.state.postgres.api_keys import PostgresApiKeys
+from workhorse.state.postgres.database import PostgresDatabase
+from workhorse.state.postgres.migrate import apply_migrations
 from workhorse.telemetry.log import Log
 
 # How keys are made and ended
@@ -62,6 +67,26 @@ def test_nobody_ends_or_replaces_the_key_of_another() -> None:
             assert await keys.revoke(key.record.prefix, owner="payroll")
             assert not await keys.revoke(key.record.prefix)
             assert not await keys.revoke("wh_never")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"], ids=["U+0000", "half a pair"])
+def test_a_text_that_no_store_can_keep_names_no_key_and_is_the_clients_fault(text: str, database_url: str) -> None:
+    async def main() -> None:
+        await apply_migrations(database_url, [WORKHORSE])
+        database = PostgresDatabase(database_url)
+        await database.open()
+        keys = KeyDesk(PostgresApiKeys(database))
+        for subject, name in ((text, "n"), ("s", text)):
+            with pytest.raises(TextRefused) as refused:
+                await keys.create(subject, name=name)
+            assert refused.value.status == 422
+        assert not await keys.revoke(text)
+        assert await keys.rotate(text) is None
+        assert await keys.list(text) == ()
+        assert await keys.revoke_all(text) == 0
+        await database.close()
 
     asyncio.run(main())
 

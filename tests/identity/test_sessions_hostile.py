@@ -15,9 +15,15 @@ from tests.state.sessions_kit import opened
 from workhorse.context import current_request
 from workhorse.embedded import Attachment
 from workhorse.errors import Problem
-from workhorse.identity import NotAuthenticated, Session, SessionChanged
+from workhorse.identity import LoginThrottle, NotAuthenticated, Session, SessionChanged
 from workhorse.identity.scheme import Credentials
+from workhorse.identity.texts import TextRefused
+from workhorse.migrations import WORKHORSE
 from workhorse.principal import ANONYMOUS
+from workhorse.state.postgres.counters import PostgresCounters
+from workhorse.state.postgres.database import PostgresDatabase
+from workhorse.state.postgres.migrate import apply_migrations
+from workhorse.state.postgres.sessions import PostgresSessions
 
 
 @pytest.fixture(scope="module")
@@ -326,3 +332,37 @@ def test_a_logout_within_a_request_that_fails_is_one_all_the_same() -> None:
         assert await bank.whose(secret) == ""
 
     run(main)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"], ids=["U+0000", "half a pair"])
+def test_a_text_that_no_store_can_keep_is_nobodys_and_logs_in_nobody(text: str, database_url: str) -> None:
+    async def main() -> None:
+        await apply_migrations(database_url, [WORKHORSE])
+        database = PostgresDatabase(database_url)
+        await database.open()
+        bank = Bank(PostgresSessions(database))
+        counters = PostgresCounters(database)
+        throttle = LoginThrottle(counters, key=b"k" * 32)
+        mine = await bank.login()
+
+        async def nobody() -> list[object]:
+            sessions = bank.sessions
+            return [
+                await sessions.revoke(text),
+                await sessions.revoke("x", subject=text),
+                await sessions.revoke_all(text),
+                len(await sessions.list(text)),
+                (await throttle.admit(text, "192.0.2.1")).known_device,
+            ]
+
+        assert (await bank.ask(nobody, cookie=mine)).json() == [False, False, 0, 0, False]
+
+        async def text_itself() -> None:
+            await bank.sessions.login(text)
+
+        refused = await bank.ask(text_itself)
+        assert (refused.status, refused.json()["type"]) == (422, TextRefused.type)
+        assert await bank.whose(mine) == "alice"
+        await database.close()
+
+    asyncio.run(main())

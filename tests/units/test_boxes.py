@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.responses import StreamingResponse
+from psycopg.waiting import wait_async
 
 from tests.asgi_client import call, http_scope
 from tests.units.databases import Sql, layered, on
@@ -119,7 +120,7 @@ def test_the_end_of_a_unit_is_one_round_trip_however_much_travels_with_it(
             await work.put(kind, kind.__name__)
         await work.emit("note.added", subject="1")
         transaction._connection.wait = counting("by psycopg", transaction._connection.wait)
-        monkeypatch.setattr(roundtrip, "wait_async", counting("round trip", roundtrip.wait_async))
+        monkeypatch.setattr(roundtrip, "wait_async", counting("round trip", wait_async))
         await transaction.commit([*work.drain(), Query(ADD, ("last",))])
         assert sent == ["round trip"]
         assert [text for (text,) in sql("SELECT text FROM notes ORDER BY id")] == ["NoteBox", "TwinBox", "last"]

@@ -352,3 +352,10 @@ def test_a_kept_reply_gives_no_cookie_to_who_replays_it(serving: Serving) -> Non
             assert again.header("idempotent-replayed") == "true"
 
     asyncio.run(main())
+
+
+def test_a_caller_whose_name_is_no_text_has_keys_of_its_own() -> None:
+    scope = http_scope("POST", "/notes")
+    names = ["a\0b", "a\0c", "a\ud800b", "a\ud801b", "a?b", "ab"]
+    claims = {make_claim(scope, caller=name, key="k", body=b"").scope for name in names}
+    assert len(claims) == len(names)

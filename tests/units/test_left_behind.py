@@ -12,6 +12,7 @@ from psycopg.types.numeric import FloatLoader
 
 from tests.units.databases import Sql, on
 from workhorse.contracts import Query
+from workhorse.state.postgres.database import PostgresDatabase
 from workhorse.units import Unit, Work
 
 ADD = "INSERT INTO notes (text) VALUES (%s)"
@@ -120,3 +121,48 @@ def test_cancelled_while_the_server_commits_it_waits_for_no_answer_and_keeps_its
                 await asyncio.sleep(0.05)
 
     asyncio.run(on(driver, database_url, script, size=2))
+
+
+def test_neither_user_nor_role_nor_settings_of_a_unit_are_those_of_the_next(database_url: str) -> None:
+    who = "SELECT session_user::text, current_user::text, current_setting('search_path')"
+    tenant = f"tenant_{database_url.partition('?')[0].rpartition('/')[2]}"
+
+    async def script(database: Any, sql: Sql) -> None:
+        sql(f"CREATE ROLE {tenant}")
+        try:
+            (before,) = await database.run(Query(who))
+            for change in (f"SET SESSION AUTHORIZATION {tenant}", f"SET ROLE {tenant}", "SET search_path = pg_temp"):
+                async with Unit(database) as work:
+                    await work.execute(change)
+                    assert await (await work.execute(who)).fetchone() != before
+                assert await database.run(Query(who)) == [before], change
+                async with Unit(database) as work:
+                    assert await (await work.execute(who)).fetchone() == before, change
+            begins_as_tenant = PostgresDatabase(f"{database_url}&options=-c%20role%3D{tenant}", pool_max=1)
+            await begins_as_tenant.open()
+            for _ in range(2):
+                ((user,),) = await begins_as_tenant.run(Query("SELECT current_user::text"))
+                assert user == tenant, "the role that a connection begins with is what is reset to"
+                async with Unit(begins_as_tenant) as work:
+                    assert await (await work.execute("SHOW statement_timeout")).fetchone() == ("30s",)
+                    await work.execute("SET ROLE NONE")
+            await begins_as_tenant.close()
+        finally:
+            sql(f"DROP ROLE {tenant}")
+
+    asyncio.run(on("pool", database_url, script, size=1))
+
+
+def test_a_value_that_cannot_travel_costs_no_connection(database_url: str) -> None:
+    async def script(database: Any, sql: Sql) -> None:
+        backend = Query("SELECT pg_backend_pid()")
+        ((before,),) = await database.run(backend)
+        for bad in ("a\0b", "a\ud800b", object()):
+            with pytest.raises((TypeError, ValueError)):
+                await database.run(Query(ADD, (bad,)))
+            with pytest.raises((TypeError, ValueError)):
+                await database.begin(Query(ADD, (bad,)))
+        assert await database.run(backend) == [(before,)]
+        assert sql("TABLE notes") == []
+
+    asyncio.run(on("pool", database_url, script, size=1))

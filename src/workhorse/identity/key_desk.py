@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from workhorse.contracts import ApiKeyRecord, ApiKeyStore
 from workhorse.errors import SettingsError
 from workhorse.identity.key_text import KeyText
+from workhorse.identity.texts import TextRefused, is_text
 from workhorse.telemetry.log import Log
 
 __all__ = ["KeyDesk", "NewKey"]
@@ -72,7 +73,7 @@ class KeyDesk:
 
         Raises:
             StoreUnavailable: the store does not answer. If the key was kept, nobody knows its text.
-            ValueError: a text is empty, too long or not printable, a scope is malformed, or `expires` is over.
+            TextRefused: a text is empty, too long or not printable, a scope is malformed, or `expires` is over.
         """
         now = round(time.time(), 6)
         granted = tuple(dict.fromkeys(scopes))
@@ -90,7 +91,7 @@ class KeyDesk:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        return await self._given_store().list(subject)
+        return await self._given_store().list(subject) if is_text(subject) else ()
 
     async def rotate(
         self, prefix: str, *, overlap_seconds: float = 86_400, expires: float | None = None, owner: str | None = None
@@ -109,12 +110,12 @@ class KeyDesk:
 
         Raises:
             StoreUnavailable: the store does not answer. If it was done, nobody knows the new key's text.
-            ValueError: the overlap is out of bounds, or `expires` is over.
+            ValueError: the overlap is out of bounds; or, as TextRefused, `expires` is over.
         """
         if not 0 <= overlap_seconds <= MAX_OVERLAP_SECONDS:
             raise ValueError(f"overlap_seconds is {overlap_seconds:g}; it must be 0 to {MAX_OVERLAP_SECONDS}")
         store = self._given_store()
-        old = await store.find(prefix)
+        old = await store.find(prefix) if is_text(prefix) else None
         if old is None or (owner is not None and old.subject != owner):
             return None
         now = round(time.time(), 6)
@@ -142,7 +143,7 @@ class KeyDesk:
             StoreUnavailable: the store does not answer. It may have been done; revoke it again.
         """
         store = self._given_store()
-        key = await store.find(prefix)
+        key = await store.find(prefix) if is_text(prefix) else None
         if key is None or (owner is not None and key.subject != owner):
             return False
         try:
@@ -160,7 +161,7 @@ class KeyDesk:
             StoreUnavailable: the store does not answer. It may have been done; revoke them again.
         """
         store = self._given_store()
-        ended = await store.revoke_all(subject, at=round(time.time(), 6))
+        ended = await store.revoke_all(subject, at=round(time.time(), 6)) if is_text(subject) else 0
         self._forget()
         if self._log is not None:
             self._log.event("info", "api_key.all_revoked", subject=subject, keys=ended)
@@ -186,16 +187,16 @@ class KeyDesk:
 def _check(subject: str, name: str, scopes: Sequence[str], tenant: str, expires: float | None, now: float) -> None:
     for word, text, least in (("subject", subject, 1), ("name", name, 1), ("tenant", tenant, 0)):
         if not least <= len(text) <= MAX_NAME or not text.isprintable():
-            raise ValueError(
+            raise TextRefused(
                 f"the {word} of an API key is {text[:40]!r} ({len(text)} characters); it must be {least} to {MAX_NAME}"
                 " printable characters"
             )
     if len(scopes) > MAX_SCOPES:
-        raise ValueError(f"an API key has {len(scopes)} scopes; it may have {MAX_SCOPES}")
+        raise TextRefused(f"an API key has {len(scopes)} scopes; it may have {MAX_SCOPES}")
     for scope in scopes:
         if not _SCOPE.fullmatch(scope):
-            raise ValueError(
+            raise TextRefused(
                 f"{scope[:40]!r} is no scope (RFC 6749, section 3.3): printable ASCII without spaces or quotes"
             )
     if expires is not None and not (math.isfinite(expires) and expires > now):
-        raise ValueError(f"an API key would end at {expires:g} seconds since 1970, which is over or no time")
+        raise TextRefused(f"an API key would end at {expires:g} seconds since 1970, which is over or no time")

@@ -48,6 +48,7 @@ from workhorse.identity.session import (
     session_of,
     unpack_grants,
 )
+from workhorse.identity.texts import TextRefused, is_text
 from workhorse.principal import ANONYMOUS, Principal
 
 __all__ = ["SessionChanged", "Sessions"]
@@ -220,7 +221,8 @@ class Sessions:
             data: what the app wants to keep in it, of what JSON can express. It is also the principal's `claims`.
 
         Raises:
-            ValueError: the subject is empty, too long or holds what is no text; or the data are too large.
+            TextRefused: the subject is empty, too long or holds what is no text.
+            ValueError: the data are too large.
             StoreUnavailable: the store does not answer. The client's cookie is as it was.
         """
         request, now = current_request(), time.time()
@@ -300,7 +302,7 @@ class Sessions:
             StoreUnavailable: the store does not answer.
         """
         request, now = current_request(), time.time()
-        records = await self._given_store().list(subject, now=now)
+        records = await self._given_store().list(subject, now=now) if is_text(subject) else ()
         return [session_of(record, request) for record in records if now < self._ends(record)]
 
     async def revoke(self, public_id: str, *, subject: str | None = None) -> bool:
@@ -320,7 +322,7 @@ class Sessions:
             if mine is None:
                 raise NotAuthenticated(Reason.MISSING)
             subject = mine.subject
-        ended = await self._given_store().delete_one(subject, public_id)
+        ended = is_text(subject, public_id) and await self._given_store().delete_one(subject, public_id)
         self._forget(subject, public_id)
         if mine is not None and (mine.subject, mine.public_id) == (subject, public_id):
             self._leave(request, mine)
@@ -340,7 +342,7 @@ class Sessions:
         mine = presented_by(request)
         mine = mine if mine is not None and mine.subject == subject else None
         keep = mine.public_id if mine is not None and keep_current else None
-        count = await self._given_store().delete_all(subject, keep=keep)
+        count = await self._given_store().delete_all(subject, keep=keep) if is_text(subject) else 0
         self._forget(subject)
         if mine is not None and keep is None:
             self._leave(request, mine)
@@ -457,11 +459,10 @@ def check_subject(subject: str) -> None:
     """Refuse what not every store could keep.
 
     Raises:
-        ValueError: it is empty, too long, or holds a NUL or half a surrogate pair.
+        TextRefused: it is empty, too long, or holds a NUL or half a surrogate pair.
     """
-    well_formed = "\0" not in subject and not any("\ud800" <= character <= "\udfff" for character in subject)
-    if not subject or len(subject) > MAX_SUBJECT or not well_formed:
-        raise ValueError(
+    if not subject or len(subject) > MAX_SUBJECT or not is_text(subject):
+        raise TextRefused(
             f"the subject of a session has 1 to {MAX_SUBJECT} characters, no NUL and no half of a surrogate pair; this"
             f" one has {len(subject)} characters: log in the user's own id"
         )

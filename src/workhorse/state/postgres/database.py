@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
@@ -52,8 +53,8 @@ SLACK_SECONDS: Final = 1.0
 # The wait for a lock ends a little before the statement's own end, so that the error says which of the two it was.
 LOCK_SHARE: Final = 0.9
 # Settings and the role that an earlier unit SET without LOCAL. Before BEGIN, because a failure after COMMIT would read
-# as one of the commit.
-RESET: Final = (Query("RESET ALL"), Query("RESET ROLE"))
+# as one of the commit. The user first: to reset it takes the role off, also one that the connection began with.
+RESET: Final = (Query("RESET SESSION AUTHORIZATION"), Query("RESET ALL"), Query("RESET ROLE"))
 # Requests that may wait for a connection; more are refused at once rather than queued beyond any use.
 WAITING: Final = 4_096
 # How long the pool goes on trying to replace one lost connection before it leaves that to the next request.
@@ -93,10 +94,12 @@ class PostgresDatabase:
         self._probe: asyncio.Task[None] | None = None
         self._prepared: WeakKeyDictionary[Connection, Prepared] = WeakKeyDictionary()
         # Set per session, at connection time: a SET in every transaction would cost each one a statement.
+        # After those of the URL, which they would otherwise replace.
         options = (
-            f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
+            f"{conninfo_to_dict(url).get('options') or ''}"
+            f" -c statement_timeout={int(statement_timeout_seconds * 1000)}"
             f" -c idle_in_transaction_session_timeout={int(idle_timeout_seconds * 1000)}"
-        )
+        ).strip()
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             kwargs={
@@ -161,6 +164,9 @@ class PostgresDatabase:
             except psycopg.errors.InvalidSqlStatementName:
                 # Forgotten by the server; nothing has been done, and it is prepared anew.
                 await transaction.rollback()
+            except (TypeError, ValueError):  # a value that cannot travel, of which nothing was sent
+                await transaction.release()
+                raise
             except psycopg.OperationalError as error:
                 if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:  # no answer came
                     await transaction.abandon()
@@ -189,6 +195,9 @@ class PostgresDatabase:
                     *_, rows = await round_trip(connection, (*RESET, query), prepared, commits=True)
             except psycopg.errors.InvalidSqlStatementName:
                 await lease.release()  # forgotten by the server; nothing has been done, and it is prepared anew
+            except (TypeError, ValueError):  # as in `begin`
+                await lease.release()
+                raise
             except psycopg.Error as error:
                 if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:  # no answer came
                     await lease.abandon()
