@@ -256,3 +256,17 @@ def test_one_id_cannot_stand_twice_in_the_journal(database_url: str) -> None:
             await Unit.run(database, twice)
 
     run(database_url, script)
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "12026-01-01Z", "0044-03-15 BC"])
+def test_a_time_that_no_reader_could_read_stops_the_writer_and_not_the_feeds(time: str, database_url: str) -> None:
+    insert = "INSERT INTO workhorse.events VALUES (%s, DEFAULT, 'a.b', 'c', '{}', %s::text::timestamptz)"
+
+    async def script(database: Any, sql: Sql) -> None:
+        await database.run(Query("SELECT workhorse.prepare_event_partitions(6)"))
+        now = datetime.now(UTC)
+        for day in (now, now + timedelta(days=150), now + timedelta(days=3_000)):  # old, new and no partition
+            with pytest.raises(psycopg.errors.CheckViolation):
+                sql(insert, time_ordered_id(int(day.timestamp()) * 10**9), time)
+
+    run(database_url, script)
