@@ -236,7 +236,9 @@ def here() -> Visit:
 
 
 async def on_asyncio(function: Callable[..., Awaitable[T]], *args: object) -> T:
-    """Have what waits on asyncio done for a handler on Trio, as by `await on_asyncio(cache.get, key)`.
+    """Have what waits on asyncio done for a handler on Trio.
+
+        value = await on_asyncio(cache.get, key)
 
     Raises:
         NoRequest: no request is being served here.
