@@ -212,7 +212,7 @@ class Guard:
         span = self._spans.begin(
             method=facts.method if facts.method in METHODS else "_OTHER",
             path=facts.path,
-            scheme=scope["scheme"],
+            scheme=scope.get("scheme", "http"),
             host=host_name(facts.host or b"").decode("latin-1"),
             headers=facts.headers,
         )

@@ -91,6 +91,8 @@ class Service:
             the service's own. It has to lead to the database of the settings, where replies, jobs and events are.
         caller: names the sender of a request, as the scope of its Idempotency-Keys; by default the principal
             that the identity knows, else the Authorization header.
+        own_errors: the replies that the app's framework makes of errors, and its OpenAPI document, stay as the app's
+            clients know them. By default both become what Workhorse's own are: problem documents, and told of.
         settings: by default what `load_settings` finds when the service starts.
 
     Raises:
@@ -111,6 +113,7 @@ class Service:
         leases: "Leases | None" = None,
         database: Database | None = None,
         caller: Caller = caller_of,
+        own_errors: bool = False,
         settings: Settings | None = None,
     ) -> None:
         self._app = app
@@ -139,7 +142,8 @@ class Service:
         # What its framework's app is looked at and told; what is called is the app as it was given.
         self._routed = innermost(app)
         self._reader = routed_by(self._routed)
-        adopt(self._routed)
+        self._own_errors = own_errors
+        adopt(self._routed, own_errors=own_errors)
         self._describe()
 
     def __repr__(self) -> str:
@@ -341,6 +345,8 @@ class Service:
 
     def _describe(self) -> None:
         """Make the app's OpenAPI document tell of the policies and the identity."""
+        if self._own_errors:
+            return
         describe(self._routed, Facts(policies=self._table, identity=self._identity, settings=lambda: self.settings))
 
     def controls(self) -> ControlMap:

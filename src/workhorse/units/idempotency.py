@@ -186,7 +186,7 @@ def make_claim(scope: Scope, *, caller: str, key: str, body: bytes) -> Claim:
     place = _framed(caller.encode(), scope["method"].encode(), scope["path"].encode(), key.encode())
     return Claim(
         scope=UUID(bytes=blake2b(place, digest_size=16).digest()),
-        digest=sha256(_framed(scope["query_string"], content_type, body)).digest(),
+        digest=sha256(_framed(scope.get("query_string", b""), content_type, body)).digest(),
     )
 
 
