@@ -72,9 +72,7 @@ def test_what_asgi_leaves_out_of_a_scope_is_not_asked_for(tmp_path: Path) -> Non
 
     async def main() -> list[str]:
         sent: list[str] = []
-        messages: Iterator[Message] = iter(
-            [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}]
-        )
+        messages: list[Message] = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}]
 
         async def receive() -> Message:
             return messages.pop(0)
