@@ -1,7 +1,7 @@
 """The apps of the suite, and what each framework cannot do."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 
@@ -21,6 +21,8 @@ class Case:
     """Where the contract begins in it."""
     lacks: frozenset[str] = field(default_factory=frozenset)
     """What its framework, or the way it is mounted, does not have."""
+    runtime: Literal["asyncio", "trio"] = "asyncio"
+    """What it is served on."""
 
 
 def lacking(*features: str) -> frozenset[str]:
@@ -44,6 +46,9 @@ CASES: Final = (
         lacks=lacking("range", "pathsend", "background", "socket", "early", "length", "problems"),
     ),
     Case("starlette-raw", starlette.make_mounting, prefix="/inner", lacks=lacking("range")),
+    Case("raw-on-trio", raw.make, lacks=lacking("range"), runtime="trio"),
+    Case("starlette-on-trio", starlette.make, runtime="trio"),
+    Case("fastapi-on-trio", fastapi.make, runtime="trio"),
 )
 
 

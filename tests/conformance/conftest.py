@@ -16,6 +16,7 @@ from tests.conformance.contract import Book
 from tests.conformance.wire import Server, serving
 from workhorse import Policy, Service
 from workhorse.asgi import ASGIApp
+from workhorse.bridge.host import TrioHost
 from workhorse.embedded import Attachment, drop_database, fresh_database
 from workhorse.guard import Guard
 from workhorse.settings import GuardSettings, load_settings
@@ -69,6 +70,15 @@ class Running:
         return count
 
 
+def guard_around(case: Case, app: ASGIApp) -> ASGIApp:
+    """The app in a Guard alone, which on Trio needs its host."""
+
+    def around(inner: ASGIApp) -> ASGIApp:
+        return Guard(inner, settings=GuardSettings())
+
+    return around(app) if case.runtime == "asyncio" else TrioHost(app, around=around)
+
+
 @asynccontextmanager
 async def standing(case: Case, file: Path, url: str, folder: Path) -> AsyncIterator[list[Standing]]:
     settings = load_settings(folder, database={"url": url}, log={"access": False})
@@ -76,7 +86,7 @@ async def standing(case: Case, file: Path, url: str, folder: Path) -> AsyncItera
     policies = [Policy(f"POST {case.prefix}/visit", idempotent=True)]
     apps: dict[str, tuple[ASGIApp, Book]] = {
         "bare": (case.make(bare), bare),
-        "guard": (Guard(case.make(guarded), settings=GuardSettings()), guarded),
+        "guard": (guard_around(case, case.make(guarded)), guarded),
         "service": (Service(case.make(served), policies=policies, settings=settings), served),
     }
     async with AsyncExitStack() as stack:
@@ -96,7 +106,7 @@ def running(
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE visits (kind text NOT NULL)")
     with (
-        start_blocking_portal("asyncio") as portal,
+        start_blocking_portal(case.runtime) as portal,
         portal.wrap_async_context_manager(standing(case, file, url, folder)) as all_ways,
     ):
         yield Running(case, portal, all_ways, url)

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -77,6 +78,27 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_counted_stays(start: St
     assert worker not in run.pids()
     run.ask("POST", "/notes?text=a")
     assert counted(run.ask("GET", "/-/metrics")[1]) == 6
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "hypercorn"])
+def test_what_becomes_of_a_run_whose_worker_is_killed(kind: str, start: Start) -> None:
+    """granian's is above. uvicorn replaces one of several; hypercorn ends, so that whoever started it sees."""
+    run = start("--server", kind, "--workers", "2")
+    workers = run.pids()
+    while len(workers) < 2:
+        workers |= run.pids()
+    victim = min(workers)
+    os.kill(victim, signal.SIGKILL)
+    assert gone(victim)
+    if kind == "hypercorn":
+        assert run.process.wait(30) != 0
+        return
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        with suppress(OSError):
+            if len(run.pids() - {victim}) == 2:
+                return
+    raise AssertionError(f"the worker was not replaced:\n{run.said}")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from workhorse.batches.member import Answered, BatchFull, Member
 from workhorse.batches.meters import BatchMeters
 from workhorse.batches.rounds import Function, RoundOptions, Rounds
+from workhorse.bridge import in_trio
 from workhorse.context import CURRENT
 from workhorse.errors import SettingsError, UnitError
 from workhorse.units.exchange import Exchange
@@ -73,6 +74,10 @@ class Batched(Generic[C, O]):
             NoUnit: no request is being served here.
             UnitError: the request has a unit of its own.
         """
+        if in_trio():
+            from workhorse.bridge.calls import on_asyncio  # noqa: PLC0415 - Trio is there only where an app runs on it
+
+            return await on_asyncio(self.__call__, command)
         exchange = current_opener()
         name = self.function.__qualname__
         if not isinstance(exchange, Exchange):

@@ -30,12 +30,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port to listen on; 0 chooses a free one")
     parser.add_argument("--workers", type=int, help="worker processes")
     parser.add_argument("--server", dest="kind", choices=("granian", "uvicorn", "hypercorn"), help="which server")
+    parser.add_argument("--runtime", choices=("asyncio", "trio"), help="what the app waits on; trio with hypercorn")
     parser.add_argument("--reload", action="store_true", default=None, help="restart when a file changes (development)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    names = ("host", "port", "workers", "kind", "reload")
+    names = ("host", "port", "workers", "kind", "runtime", "reload")
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     settings = load_settings(server=given)
     check_target(arguments.target)
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             drain_seconds=server.drain_seconds,
             stop_timeout_seconds=server.stop_timeout_seconds,
             run_folder=folder,
+            runtime=server.runtime,
         )
         return serve(server.kind, launch)
 

@@ -76,16 +76,16 @@ class Facts:
         raw_path: bytes | None = scope.get("raw_path")
         self.raw_path: bytes = raw_path if raw_path is not None else quote(self.path).encode()
         """As it came, without the query; where the server does not tell, escaped anew from `path`."""
-        self.query: bytes = scope["query_string"]
+        self.query: bytes = scope.get("query_string", b"")
         """As it came."""
         self.route_path = route_path(scope) if scope.get("root_path") else self.path
         """The path as the app's router sees it, without `root_path`."""
         self.target_bytes = len(self.raw_path) + len(self.query)
-        self.http_version: str = scope["http_version"]
+        self.http_version: str = scope.get("http_version", "1.1")
         self.chunked = b"transfer-encoding" in headers
         self.host = headers.get(b"host")
         """The host that the client asked for: the Host header, or what a trusted proxy says of it."""
-        self.tls: bool = scope["scheme"] in {"https", "wss"}
+        self.tls: bool = scope.get("scheme", "http") in {"https", "wss"}
         """Whether the client speaks TLS, to this server or to a trusted proxy."""
         peer = scope.get("client")
         self.peer: str = peer[0] if peer else ""

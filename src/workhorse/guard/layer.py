@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 
 from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, send_reply
+from workhorse.bridge import refuse_trio
 from workhorse.context import CURRENT
 from workhorse.contracts import CounterStore
 from workhorse.errors import Problem, SettingsError
@@ -154,6 +155,7 @@ class Guard:
             exchange.error = None  # its frames hold what the app held, and the exchange too: a circle
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refuse_trio("a Guard")
         if scope["type"] == "websocket":
             await self._sockets.serve(scope, receive, send)
         elif scope["type"] == "lifespan" and self._identity is not None:
@@ -210,7 +212,7 @@ class Guard:
         span = self._spans.begin(
             method=facts.method if facts.method in METHODS else "_OTHER",
             path=facts.path,
-            scheme=scope["scheme"],
+            scheme=scope.get("scheme", "http"),
             host=host_name(facts.host or b"").decode("latin-1"),
             headers=facts.headers,
         )

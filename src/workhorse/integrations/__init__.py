@@ -51,20 +51,28 @@ _REROUTERS: Final = ("litestar", "falcon.asgi", "blacksheep")
 _LITERAL_FIRST: Final = frozenset({"litestar", "quart", "falcon.asgi"})
 
 
-def adopt(app: object) -> bool:
+def adopt(app: object, *, own_errors: bool = False) -> bool:
     """Make `app` answer its errors as RFC 9457 problem documents, where it has no handlers of its own for them.
 
     So are the apps that are mounted in it. Returns whether a framework was recognised. An app of any other kind is left
     as it is, and served all the same.
+
+    Args:
+        app: the app.
+        own_errors: leave the replies that its framework makes of errors as they are. What the app raises as `Problem`
+            is answered all the same, and what nobody expected reaches the unit and the guard.
     """
     if "starlette" in sys.modules:
         for _, inner in import_module("workhorse.integrations.starlette").mounted_apps(app):
-            _adopt(inner)
-    return _adopt(app)
+            _adopt(inner, own_errors=own_errors)
+    return _adopt(app, own_errors=own_errors)
 
 
-def _adopt(app: object) -> bool:
-    return any(framework in sys.modules and import_module(adopter).adopt(app) for framework, adopter in _ADOPTERS)
+def _adopt(app: object, *, own_errors: bool) -> bool:
+    return any(
+        framework in sys.modules and import_module(adopter).adopt(app, own_errors=own_errors)
+        for framework, adopter in _ADOPTERS
+    )
 
 
 def describe(app: object, facts: "Facts") -> bool:

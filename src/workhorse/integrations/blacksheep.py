@@ -36,13 +36,13 @@ def is_ours(app: object) -> bool:
     return isinstance(app, Application)
 
 
-def adopt(app: object) -> bool:
+def adopt(app: object, *, own_errors: bool = False) -> bool:
     """Add handlers to `app` if it is a BlackSheep app, where it has none of its own."""
     if not isinstance(app, Application):
         return False
     handlers = cast("Any", app).exceptions_handlers
     handlers.setdefault(Problem, _problem)
-    for status in HTTPStatus:
+    for status in HTTPStatus if not own_errors else ():
         code = status.value
         if code >= 400 and code != 500 and getattr(handlers.get(code), "__name__", "handle_not_found") in _DEFAULTS:
             handlers[code] = _http_error

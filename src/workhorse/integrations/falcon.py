@@ -31,7 +31,7 @@ def is_ours(app: object) -> bool:
     return isinstance(app, App)
 
 
-def adopt(app: object) -> bool:
+def adopt(app: object, *, own_errors: bool = False) -> bool:
     """Add handlers to `app` if it is a Falcon app, where it has none of its own."""
     if not is_ours(app):
         return False
@@ -42,7 +42,7 @@ def adopt(app: object) -> bool:
     # What Falcon set itself is a method of the app.
     if getattr(known.get(Exception), "__self__", None) is app:
         falcon.add_error_handler(Exception, _pass_on)
-    if _private(app, "_serialize_error") is default_serialize_error:
+    if _private(app, "_serialize_error") is default_serialize_error and not own_errors:
         falcon.set_error_serializer(_serialize)
     return True
 

@@ -42,19 +42,21 @@ class InvalidRequest(Problem):
     title = "The request is not valid"
 
 
-def adopt(app: object) -> bool:
+def adopt(app: object, *, own_errors: bool = False) -> bool:
     """Add the handlers to `app` if it is a FastAPI app, and put our pages in the place of its own."""
     if not isinstance(app, FastAPI):
         return False
+    docs = ApiDocs(app)
+    # In place, since the first route that fits is taken.
+    app.router.routes[:] = [ours for route in app.router.routes for ours in docs.in_place_of(route)]
+    if own_errors:
+        return starlette.adopt(app, own_errors=True)
     handlers = app.exception_handlers
     # FastAPI puts its own defaults there; only those give way.
     if handlers.get(HTTPException) is http_exception_handler:
         del handlers[HTTPException]
     if handlers.get(RequestValidationError) is request_validation_exception_handler:
         handlers[RequestValidationError] = invalid_request
-    docs = ApiDocs(app)
-    # In place, since the first route that fits is taken.
-    app.router.routes[:] = [ours for route in app.router.routes for ours in docs.in_place_of(route)]
     return starlette.adopt(app)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
+from litestar.exceptions import responses as litestar_responses
 from litestar.routes import ASGIRoute, HTTPRoute
 
 from workhorse.asgi import Reply, Scope
@@ -22,18 +23,23 @@ __all__ = ["adopt", "is_ours", "list_routes", "rerouter"]
 
 # Faults told of one request; a body of a million wrong rows must not make a reply of a million.
 MAX_FAULTS: Final = 100
+# Typed by halves.
+LITESTAR_RESPONSES: Final[Any] = litestar_responses
 
 _SLASHES: Final = re.compile("/+")
 _RAW_SLASHES: Final = re.compile(b"/+")
 
 
-def adopt(app: object) -> bool:
+def adopt(app: object, *, own_errors: bool = False) -> bool:
     """Add handlers to `app` if it is a Litestar app, where it has none of its own."""
     if not isinstance(app, Litestar):
         return False
     handlers = cast("Any", app).exception_handlers
     handlers.setdefault(Problem, _problem)
-    handlers.setdefault(HTTPException, _http_error)
+    if not own_errors:
+        handlers.setdefault(HTTPException, _http_error)
+    elif HTTPException not in handlers:
+        handlers[HTTPException] = _own_error
     if not app.debug and 500 not in handlers:
         handlers.setdefault(Exception, _pass_on)
     return True
@@ -107,6 +113,11 @@ def _fault(told: dict[str, Any]) -> Fault:
     source, key = str(told.get("source") or "body"), str(told.get("key") or "")
     place = "/" + key.replace(".", "/") if source == "body" and key else f"{source} {key}".strip()
     return Fault(place, str(told.get("message", "")))
+
+
+def _own_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    own: Response[Any] = LITESTAR_RESPONSES.create_exception_response(request=request, exc=error)
+    return own
 
 
 def _pass_on(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:  # noqa: ARG001 - the same

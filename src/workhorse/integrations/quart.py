@@ -29,7 +29,7 @@ def is_ours(app: object) -> bool:
     return isinstance(app, Quart)
 
 
-def adopt(app: object) -> bool:
+def adopt(app: object, *, own_errors: bool = False) -> bool:
     """Add handlers to `app` if it is a Quart app, where it has none of its own."""
     if not isinstance(app, Quart):
         return False
@@ -37,7 +37,7 @@ def adopt(app: object) -> bool:
     general = handlers[None]
     if Problem not in general:
         app.register_error_handler(Problem, _problem)
-    if HTTPException not in general:
+    if HTTPException not in general and not own_errors:
         app.register_error_handler(HTTPException, _http_error)
     theirs = Exception in general or InternalServerError in handlers.get(500, {})
     if cast("dict[str, object]", app.config).get("PROPAGATE_EXCEPTIONS") is None and not theirs:

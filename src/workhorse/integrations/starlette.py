@@ -48,11 +48,13 @@ MAX_DEPTH: Final = 20
 BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
-def adopt(app: object) -> bool:
+def adopt(app: object, *, own_errors: bool = False) -> bool:
     """Add the handlers to `app` if it is a Starlette app."""
     if not isinstance(app, Starlette):
         return False
     app.exception_handlers.setdefault(Problem, problem_response)
+    if own_errors:
+        return True
     app.exception_handlers.setdefault(HTTPException, http_error)
     app.exception_handlers.setdefault(Exception, unexpected_error)
     return True

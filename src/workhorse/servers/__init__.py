@@ -1,6 +1,7 @@
 """The processes that listen: granian by default, uvicorn and hypercorn as extras. One file a server."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Final
 
 from workhorse.errors import StartupError
@@ -16,11 +17,25 @@ def serve(kind: str, launch: Launch) -> int:
     """Run the server `kind` until it is told to stop. Returns the exit code.
 
     Raises:
-        StartupError: the server is not installed, or the port is taken.
+        StartupError: the server is not installed, cannot run the app on Trio, or the port is taken.
     """
+    if launch.runtime == "trio":
+        check_trio(kind)
     run = _load(kind)
     with assigned(launch):
         return run(launch)
+
+
+def check_trio(kind: str) -> None:
+    """See that the server can run apps on Trio.
+
+    Raises:
+        StartupError: it cannot, or Trio is not installed.
+    """
+    if kind != "hypercorn":
+        raise StartupError(f"{kind} runs apps on asyncio only; for Trio take --server hypercorn")
+    if find_spec("trio") is None:
+        raise StartupError("Trio is not installed: pip install 'workhorse[trio]'")
 
 
 def _load(kind: str) -> Callable[[Launch], int]:

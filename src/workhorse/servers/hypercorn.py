@@ -1,18 +1,26 @@
-"""hypercorn, for HTTP/2 without TLS termination elsewhere and for Trio later: `pip install "workhorse[hypercorn]"`.
+"""hypercorn, for HTTP/2 without TLS termination elsewhere, and for apps on Trio: `pip install "workhorse[hypercorn]"`.
 
 It bounds the size of a head, and, with one timer, the time that a connection is silent, idle or in the middle of a
 head. It accepts every connection; the watch cuts slow heads and slow readers, and makes room where there are many.
 """
 
+import os
+import signal
 import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final
 
 from hypercorn.config import Config
 from hypercorn.run import run as run_hypercorn
 
 from workhorse.servers.launch import Launch, announce_when_started
 from workhorse.servers.worker import FACTORY
+from workhorse.service.supervision import say
 
 __all__ = ["run"]
+
+STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 def run(launch: Launch) -> int:
@@ -22,6 +30,7 @@ def run(launch: Launch) -> int:
     host = f"[{launch.host}]" if ":" in launch.host else launch.host
     config.bind = [f"{host}:{launch.port}"]
     config.workers = launch.workers
+    config.worker_class = launch.runtime
     config.backlog = launch.backlog
     config.use_reloader = launch.reload
     config.keep_alive_timeout = launch.limits.keep_alive_seconds
@@ -33,4 +42,33 @@ def run(launch: Launch) -> int:
     config.loglevel = "WARNING"
     config.include_server_header = False
     announce_when_started(launch, threading.Event())
-    return run_hypercorn(config)
+    with noting_signals() as noted:
+        code = run_hypercorn(config)
+        stopped = not STOPS.isdisjoint(noted())
+    if code == 0 and not stopped:
+        # hypercorn ends all workers when one dies, and forgets of what.
+        say("workhorse: a worker has died, so hypercorn has ended the others: start it again")
+        return 1
+    return code
+
+
+@contextmanager
+def noting_signals() -> Generator[Callable[[], bytes]]:
+    """Note the numbers of the signals that arrive, whoever handles them."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def noted() -> bytes:
+        try:
+            return os.read(reader, 1024)
+        except BlockingIOError:
+            return b""
+
+    try:
+        yield noted
+    finally:
+        signal.set_wakeup_fd(former)
+        os.close(writer)
+        os.close(reader)

@@ -40,6 +40,8 @@ class Launch:
     drain_seconds: float
     stop_timeout_seconds: int
     run_folder: Path
+    runtime: str = "asyncio"
+    """What the app's code waits on: asyncio or trio."""
     limits: ConnectionLimits = field(default_factory=configured_limits)
     """Of each worker. By default, what this process's settings say."""
 

@@ -11,7 +11,6 @@ first, then looked at, then shut down, then closed: all four mean the same conne
 Linux only: elsewhere the servers' own limits stand alone.
 """
 
-import asyncio
 import logging
 import os
 import socket
@@ -24,6 +23,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from workhorse.bridge import AnyLoop
 from workhorse.servers.connections import Connection, Cut, Look, Peer, choose_victims
 from workhorse.servers.ledger import Ledger, peer_of
 from workhorse.servers.limits import ConnectionLimits
@@ -69,7 +69,7 @@ class Watch:
         loop: the one that runs the app.
     """
 
-    def __init__(self, *, port: int, limits: ConnectionLimits, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, *, port: int, limits: ConnectionLimits, ledger: Ledger, loop: AnyLoop) -> None:
         self._port = port
         self._limits = limits
         self._ledger = ledger

@@ -8,7 +8,6 @@ hypercorn closes. Most often the client is to blame, whose body broke off, so th
 client that has shut down its side of the connection only still reads). Here it gets a problem document instead.
 """
 
-import asyncio
 import importlib
 import json
 import operator
@@ -19,6 +18,7 @@ from dataclasses import asdict
 from typing import Final
 
 from workhorse.asgi import ASGIApp, Message, Receive, Scope, Send, send_reply
+from workhorse.bridge import running_loop
 from workhorse.errors import StartupError
 from workhorse.problems import plain_problem
 from workhorse.servers.launch import Launch
@@ -149,8 +149,7 @@ class ServedApp:
             await self._app(scope, receive, send)
             return
         self._ledger = Ledger()
-        loop = asyncio.get_running_loop()
-        watch = Watch(port=self._port, limits=self._limits, ledger=self._ledger, loop=loop)
+        watch = Watch(port=self._port, limits=self._limits, ledger=self._ledger, loop=running_loop())
         watch.start()
         try:
             await self._app(scope, receive, send)

@@ -14,6 +14,7 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from workhorse.asgi import ASGIApp, Receive, Scope, Send, send_reply
+from workhorse.bridge import in_trio
 from workhorse.contracts import Database
 from workhorse.errors import DatabaseUnavailable, SettingsError, StartupError, WorkhorseError
 from workhorse.guard import Guard, compile_plan
@@ -91,6 +92,8 @@ class Service:
             the service's own. It has to lead to the database of the settings, where replies, jobs and events are.
         caller: names the sender of a request, as the scope of its Idempotency-Keys; by default the principal
             that the identity knows, else the Authorization header.
+        own_errors: the replies that the app's framework makes of errors, and its OpenAPI document, stay as the app's
+            clients know them. By default both become what Workhorse's own are: problem documents, and told of.
         settings: by default what `load_settings` finds when the service starts.
 
     Raises:
@@ -111,6 +114,7 @@ class Service:
         leases: "Leases | None" = None,
         database: Database | None = None,
         caller: Caller = caller_of,
+        own_errors: bool = False,
         settings: Settings | None = None,
     ) -> None:
         self._app = app
@@ -134,11 +138,14 @@ class Service:
         """Whether the app's own lifespan has ended with an error while it served."""
         self._rooms: Rooms | None = None
         self._stack: ASGIApp | None = None
+        self._host: ASGIApp | None = None
+        """What serves it on Trio, if that has been asked for."""
         # What its framework's app is looked at and told; what is called is the app as it was given.
         self._routed = innermost(app)
         self._reader = routed_by(self._routed)
         self._host = host_of(self._routed, database)
-        adopt(self._routed)
+        self._own_errors = own_errors
+        adopt(self._routed, own_errors=own_errors)
         self._describe()
 
     def __repr__(self) -> str:
@@ -206,6 +213,9 @@ class Service:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
+        if in_trio():
+            await self._on_trio()(scope, receive, send)
+            return
         kind = scope["type"]
         if kind == "lifespan":
             await self._live(scope, receive, send)
@@ -218,6 +228,18 @@ class Service:
             await send_reply(plain_problem(503, detail), send)
         else:
             await send({"type": "websocket.close", "code": 1013, "reason": "The service has not started."})
+
+    def _on_trio(self) -> ASGIApp:
+        """What serves this service on Trio: the service itself on asyncio, with the app on Trio."""
+        if self._host is None:
+            from workhorse.bridge.host import TrioHost  # noqa: PLC0415 - Trio is there only where a server runs on it
+
+            def around(app: ASGIApp) -> ASGIApp:
+                self._app = app
+                return self
+
+            self._host = TrioHost(self._app, around=around)
+        return self._host
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the server's lifespan: rooms, then the app; at the end the reverse."""
@@ -335,6 +357,8 @@ class Service:
         """The app, and before it what serves the routes whose policies are fast."""
         if not any(policy.fast for policy in self._policies):
             return self._app
+        if self._host is not None:
+            raise SettingsError("a fast route is served past its framework, on asyncio; on Trio take `fast` out")
         # Only here, because it needs FastAPI.
         from workhorse.integrations.fast_routes import fast_layer  # noqa: PLC0415
 
@@ -342,6 +366,8 @@ class Service:
 
     def _describe(self) -> None:
         """Make the app's OpenAPI document tell of the policies and the identity."""
+        if self._own_errors:
+            return
         describe(self._routed, Facts(policies=self._table, identity=self._identity, settings=lambda: self.settings))
 
     def controls(self) -> ControlMap:

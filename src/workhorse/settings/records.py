@@ -96,6 +96,9 @@ class ServerSettings(Record):
     kind: Literal["granian", "uvicorn", "hypercorn"] = Field(
         default="granian", description="Which server runs the app."
     )
+    runtime: Literal["asyncio", "trio"] = Field(
+        default="asyncio", description="What the app's code waits on; trio with hypercorn only (docs/frameworks.md)."
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     workers: int = Field(default=1, ge=1, le=256, description="Worker processes.")

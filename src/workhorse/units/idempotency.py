@@ -187,7 +187,7 @@ def make_claim(scope: Scope, *, caller: str, key: str, body: bytes) -> Claim:
     place = _framed(*(part.encode("utf-8", "surrogatepass") for part in (caller, scope["method"], scope["path"], key)))
     return Claim(
         scope=UUID(bytes=blake2b(place, digest_size=16).digest()),
-        digest=sha256(_framed(scope["query_string"], content_type, body)).digest(),
+        digest=sha256(_framed(scope.get("query_string", b""), content_type, body)).digest(),
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+from workhorse.bridge import in_trio
 from workhorse.contracts import Rows
 from workhorse.errors import DatabaseTimeout, UnitError
 from workhorse.journal.events import Event
@@ -145,6 +146,8 @@ def sync_unit() -> SyncWork:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        if in_trio():
+            raise UnitError("sync_unit() is for handlers that run in a thread; on Trio use `await unit()`") from None
         return SyncWork(wait_for(opener.loop, opener.open()), opener.loop)
     raise UnitError("sync_unit() is for handlers that run in a thread (`def`); in `async def` use `await unit()`")
 

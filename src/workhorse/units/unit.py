@@ -16,6 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from workhorse.bridge import in_trio
 from workhorse.contracts import Database, Isolation, Query, Terms
 from workhorse.errors import Conflict, DatabaseUnavailable, OutcomeUnknown, UnitClosed, UnitError
 from workhorse.units.aftermath import call_after_commit
@@ -69,6 +70,11 @@ class Unit:
         self._database = database
         self._terms = Terms(isolation=isolation, read_only=read_only)
         self._seconds = deadline_seconds
+        if in_trio():
+            raise UnitError(
+                "a Unit waits on asyncio, and this is Trio: in a handler use `await unit()`, or call a function that"
+                " does all of it by on_asyncio() of workhorse.bridge.calls"
+            )
         self._finish = list(finish)
         self._work: Work | None = None
         self._token: Token[Opener] | None = None

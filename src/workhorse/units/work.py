@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeVar, cast
 
+from workhorse.bridge import in_trio
 from workhorse.contracts import Query, Transaction
 from workhorse.errors import NoUnit, UnitClosed, UnitError
 from workhorse.journal.events import Event, EventBox
@@ -264,4 +265,9 @@ async def unit() -> Work:
         UnitClosed: the reply has left already, as in a streaming body or a background task.
         DatabaseUnavailable: no connection could be had in time.
     """
-    return await current_opener().open()
+    opener = current_opener()
+    if in_trio():
+        from workhorse.units.on_trio import open_unit  # noqa: PLC0415 - Trio is there only where an app runs on it
+
+        return cast("Work", await open_unit(opener))
+    return await opener.open()
