@@ -138,7 +138,7 @@ class Service:
         """Whether the app's own lifespan has ended with an error while it served."""
         self._rooms: Rooms | None = None
         self._stack: ASGIApp | None = None
-        self._host: ASGIApp | None = None
+        self._trio: ASGIApp | None = None
         """What serves it on Trio, if that has been asked for."""
         # What its framework's app is looked at and told; what is called is the app as it was given.
         self._routed = innermost(app)
@@ -231,15 +231,15 @@ class Service:
 
     def _on_trio(self) -> ASGIApp:
         """What serves this service on Trio: the service itself on asyncio, with the app on Trio."""
-        if self._host is None:
+        if self._trio is None:
             from workhorse.bridge.host import TrioHost  # noqa: PLC0415 - Trio is there only where a server runs on it
 
             def around(app: ASGIApp) -> ASGIApp:
                 self._app = app
                 return self
 
-            self._host = TrioHost(self._app, around=around)
-        return self._host
+            self._trio = TrioHost(self._app, around=around)
+        return self._trio
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the server's lifespan: rooms, then the app; at the end the reverse."""
@@ -357,7 +357,7 @@ class Service:
         """The app, and before it what serves the routes whose policies are fast."""
         if not any(policy.fast for policy in self._policies):
             return self._app
-        if self._host is not None:
+        if self._trio is not None:
             raise SettingsError("a fast route is served past its framework, on asyncio; on Trio take `fast` out")
         # Only here, because it needs FastAPI.
         from workhorse.integrations.fast_routes import fast_layer  # noqa: PLC0415
