@@ -7,8 +7,8 @@
 
 Drivers (psycopg's pool, Redis), the guard's timers and all that waits for them know one runtime, asyncio, as they did
 before, and were tested on. What the app does is done on Trio: `receive` and `send` of its server and of the layers are
-called through `bridge.calls`. A message crosses the threads twice in each direction, which costs some tens of
-microseconds; nothing is paid by who serves on asyncio.
+called through `bridge.calls`. Each call crosses the threads twice, so that a request costs some tenths of a millisecond
+(docs/frameworks.md has what was measured); nothing is paid by who serves on asyncio.
 
 `Service` is its own host: served on Trio, it does all this by itself. A `Guard` alone needs to be told:
 

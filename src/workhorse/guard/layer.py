@@ -9,6 +9,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable
 from time import monotonic
+from typing import Final
 
 from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, send_reply
 from workhorse.bridge import refuse_trio
@@ -44,7 +45,7 @@ from workhorse.telemetry.spans import OpenSpan, Spans, find_spans
 __all__ = ["Guard"]
 
 # Starlette's error where a reply cannot be sent on because its client has gone. It is no error of the app's.
-CLIENT_GONE = "ClientDisconnect"
+CLIENT_GONE: Final = "ClientDisconnect"
 
 
 class Guard:

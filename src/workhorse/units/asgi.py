@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, route_path, send_reply
 from workhorse.context import CURRENT
@@ -51,7 +51,7 @@ __all__ = ["UnitLayer", "UnitOptions"]
 logger = logging.getLogger(__name__)
 
 # Tasks in tasks are looked through so far.
-MAX_GROUPS = 10
+MAX_GROUPS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
