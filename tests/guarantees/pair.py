@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ import psycopg
 from workhorse.embedded.binaries import find_postgres
 
 SECONDS = 30
+OURS = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name <> 'canary'"
+CANCEL = OURS.replace("pid", "pg_cancel_backend(pid)", 1)
 
 # Postgres does not run as root, and a process with threads cannot disguise itself: so another one starts it.
 LAUNCH = """
@@ -137,3 +140,36 @@ def pair(folder: Path) -> Generator[tuple[Node, Node]]:
     finally:
         standby.kill()
         primary.kill()
+
+
+@contextmanager
+def without_standby(node: Node) -> Generator[None]:
+    """In the block, whatever is committed waits for a standby that is away."""
+    ended = threading.Event()
+
+    def sing() -> None:
+        """Commit again and again, until that stops."""
+        with psycopg.connect(f"{node.url}&application_name=canary", autocommit=True) as connection:
+            while not ended.is_set():
+                connection.execute("SELECT pg_logical_emit_message(true, 'canary', '')")
+
+    canary = threading.Thread(target=sing)
+    canary.start()
+    node.ask("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    node.ask("SELECT pg_reload_conf()")
+    try:
+        until(lambda: node.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+        yield
+    finally:
+        ended.set()
+        node.ask("ALTER SYSTEM RESET synchronous_standby_names")
+        node.ask("SELECT pg_reload_conf()")
+        canary.join()
+        until(lambda: not node.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+
+
+def end_a_wait(node: Node) -> threading.Thread:
+    """End the wait of the next commit, as an administrator can."""
+    thread = threading.Thread(target=lambda: until(lambda: node.ask(CANCEL)))
+    thread.start()
+    return thread

@@ -5,17 +5,15 @@ wrote something waits for it, and stands as soon as the setting is taken back.
 """
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-import psycopg
 import pytest
 from fastapi import FastAPI
 
 from tests.asgi_client import Seen, call
-from tests.guarantees.pair import Node, until
+from tests.guarantees.pair import OURS, Node, end_a_wait, without_standby
 from tests.units.databases import KINDS, layered, migrated, open_database
 from workhorse import Policy, unit
 from workhorse.asgi import ASGIApp
@@ -26,9 +24,6 @@ from workhorse.units import Work
 
 pytestmark = pytest.mark.slow
 over_all = pytest.mark.parametrize("kind", KINDS)
-
-OURS = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name <> 'canary'"
-CANCEL = OURS.replace("pid", "pg_cancel_backend(pid)", 1)
 
 
 @pytest.fixture(scope="module")
@@ -41,40 +36,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield node
     finally:
         node.kill()
-
-
-@contextmanager
-def without_standby(node: Node) -> Generator[None]:
-    """In the block, whatever is committed waits for a standby that is away."""
-    node.ask("TRUNCATE notes, workhorse.replies")
-    ended = threading.Event()
-
-    def sing() -> None:
-        """Commit again and again, until that stops."""
-        with psycopg.connect(f"{node.url}&application_name=canary", autocommit=True) as connection:
-            while not ended.is_set():
-                connection.execute("SELECT pg_logical_emit_message(true, 'canary', '')")
-
-    canary = threading.Thread(target=sing)
-    canary.start()
-    node.ask("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-    node.ask("SELECT pg_reload_conf()")
-    try:
-        until(lambda: node.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
-        yield
-    finally:
-        ended.set()
-        node.ask("ALTER SYSTEM RESET synchronous_standby_names")
-        node.ask("SELECT pg_reload_conf()")
-        canary.join()
-        until(lambda: not node.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
-
-
-def end_a_wait(node: Node) -> threading.Thread:
-    """End the wait of the next commit, as an administrator can."""
-    thread = threading.Thread(target=lambda: until(lambda: node.ask(CANCEL)))
-    thread.start()
-    return thread
 
 
 @asynccontextmanager
@@ -98,6 +59,7 @@ async def shop(kind: str, node: Node) -> AsyncIterator[tuple[ASGIApp, Any]]:
         return await together(text)
 
     policies = [Policy("POST /notes", idempotent=True), Policy("POST /together", idempotent=True, batched=True)]
+    node.ask("TRUNCATE notes, workhorse.replies")
     async with open_database(kind, node.url, size=3, statement_timeout_seconds=1) as database:
         database._patience = 1.5  # longer than the server itself waits for a key
         yield layered(app, database, *policies, wait_seconds=1), database

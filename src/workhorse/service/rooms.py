@@ -35,6 +35,8 @@ class Urls:
     database: str
     cache: str | None
     replica: str | None = None
+    pooler: str | None = None
+    """Where units run instead, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +69,12 @@ async def find_urls(settings: Settings) -> AsyncGenerator[Urls]:
     database, cache = settings.database.url, settings.cache.url
     if database is not None:
         # A named database and no named cache is a service without a cache, not one with a development server.
-        replica = settings.database.replica_url
+        replica, pooler = settings.database.replica_url, settings.database.pooler_url
         yield Urls(
             database=database.get_secret_value(),
             cache=cache.get_secret_value() if cache else None,
             replica=replica.get_secret_value() if replica else None,
+            pooler=pooler.get_secret_value() if pooler else None,
         )
         return
     # Only here, because production has neither the wheels nor a use for them.
@@ -126,7 +129,7 @@ async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> As
         try:
             urls = await stack.enter_async_context(find_urls(settings))
             await _migrate(settings, urls, [WORKHORSE, *migrations], log)
-            database = await _open_database(urls.database, settings, stack)
+            database = await _open_database(urls.pooler or urls.database, settings, stack, pooled=bool(urls.pooler))
             replica = None if urls.replica is None else await _open_database(urls.replica, settings, stack)
         except WorkhorseError as error:
             log.event("error", "service.start_failed", reason=str(error))
@@ -145,7 +148,9 @@ async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> As
         )
 
 
-async def _open_database(url: str, settings: Settings, stack: AsyncExitStack) -> PostgresDatabase:
+async def _open_database(
+    url: str, settings: Settings, stack: AsyncExitStack, *, pooled: bool = False
+) -> PostgresDatabase:
     database = PostgresDatabase(
         url,
         pool_min=settings.database.pool_min,
@@ -154,6 +159,7 @@ async def _open_database(url: str, settings: Settings, stack: AsyncExitStack) ->
         connect_timeout_seconds=settings.database.connect_timeout_seconds,
         statement_timeout_seconds=settings.database.statement_timeout_seconds,
         idle_timeout_seconds=settings.database.idle_timeout_seconds,
+        pooled=pooled,
     )
     await database.open()
     stack.push_async_callback(database.close)

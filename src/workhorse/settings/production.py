@@ -41,19 +41,19 @@ def unsafe_settings(settings: Settings) -> list[UnsafeSetting]:
                 "add ?sslmode=verify-full to DATABASE_URL (or set database.insecure_plain_text and know why)",
             )
         )
-    replica = settings.database.replica_url
-    if (
-        replica is not None
-        and not settings.database.insecure_plain_text
-        and _plain_text_postgres(replica.get_secret_value())
-    ):
-        faults.append(
-            UnsafeSetting(
-                "database.replica_url",
-                "the connection crosses the network and may be in plain text",
-                "add ?sslmode=verify-full to it (or set database.insecure_plain_text and know why)",
+    for name, url in (("replica_url", settings.database.replica_url), ("pooler_url", settings.database.pooler_url)):
+        if (
+            url is not None
+            and not settings.database.insecure_plain_text
+            and _plain_text_postgres(url.get_secret_value())
+        ):
+            faults.append(
+                UnsafeSetting(
+                    f"database.{name}",
+                    "the connection crosses the network and may be in plain text",
+                    "add ?sslmode=verify-full to it (or set database.insecure_plain_text and know why)",
+                )
             )
-        )
     if cache is not None and _plain_text_cache(cache.get_secret_value()):
         faults.append(
             UnsafeSetting("cache.url", "the connection crosses the network in plain text", "use rediss:// in CACHE_URL")

@@ -51,6 +51,10 @@ class DatabaseSettings(Record):
     replica_url: SecretStr | None = Field(
         default=None, description="Connection URL of a replica, for the routes whose policy is read_only. None: `url`."
     )
+    pooler_url: SecretStr | None = Field(
+        default=None,
+        description="Connection URL of a pooler in transaction mode (PgBouncer) before `url`, over which units run.",
+    )
     pool_min: int = Field(default=1, ge=0, description="Connections that each worker process keeps open.")
     pool_max: int = Field(default=16, ge=1, le=500, description="Connections that each worker process may open.")
     acquire_timeout_seconds: float = Field(default=5, gt=0, description="Longest wait for a free connection.")

@@ -259,6 +259,7 @@ class UnitLayer:
         try:
             await transaction.commit([Query(self._rules.queries["await_standby"])])
         except OutcomeUnknown as problem:
+            await transaction.rollback()  # of no effect, but for what goes with the transaction
             self._outcomes.labels("unknown").add(1)
             await self._answer(problem, call.scope, call.send)
             return False

@@ -20,6 +20,7 @@ from workhorse.integrations.django.place import PLACE, Place, lent
 from workhorse.integrations.django.transaction import DjangoTransaction, Fetched, send
 from workhorse.state.postgres import faults
 from workhorse.state.postgres.database import opening
+from workhorse.state.postgres.transaction import GRACE_SECONDS
 
 __all__ = ["DjangoDatabase", "refusal_of"]
 
@@ -53,6 +54,7 @@ class DjangoDatabase:
             raise SettingsError(refusal)
         self._alias = alias
         self._statement_timeout = statement_timeout_seconds
+        self._patience = statement_timeout_seconds + GRACE_SECONDS
         self._endings: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="workhorse-django")
 
@@ -110,7 +112,7 @@ class DjangoDatabase:
     ) -> "tuple[OwningTransaction, Any]":
         deadline = time.monotonic() + RETRY_SECONDS
         while True:  # until a connection is alive: the pool's may all have died at once, when the server was restarted
-            transaction = OwningTransaction(place, self._threads, owned=owned)
+            transaction = OwningTransaction(place, self._threads, owned=owned, patience=self._patience)
             try:
                 transaction.enter_here()
             except AWAY as error:
@@ -197,8 +199,8 @@ class OwningTransaction(DjangoTransaction):
 
     __slots__ = ("_owned",)
 
-    def __init__(self, place: Place, threads: ThreadPoolExecutor, *, owned: bool) -> None:
-        super().__init__(place, threads)
+    def __init__(self, place: Place, threads: ThreadPoolExecutor, *, owned: bool, patience: float) -> None:
+        super().__init__(place, threads, patience=patience)
         self._owned = owned
 
     async def commit(self, last: Sequence[Query] = ()) -> None:

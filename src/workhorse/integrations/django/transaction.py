@@ -8,10 +8,12 @@ COMMIT of a failed transaction, which is ROLLBACK, for a success.
 Inside of a `TestCase`, which keeps a transaction open around each test, the unit is a savepoint.
 """
 
+import asyncio
 import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -24,6 +26,7 @@ from workhorse.contracts import Query, Rows
 from workhorse.errors import OutcomeUnknown, UnitClosed, UnitError
 from workhorse.integrations.django.place import Place, leave_open, lent
 from workhorse.state.postgres import faults
+from workhorse.state.postgres.standby import Notices, not_replicated
 from workhorse.state.postgres.transaction import ROLLBACK_SECONDS, TORN
 
 __all__ = ["DjangoTransaction", "Fetched", "send"]
@@ -92,14 +95,19 @@ def send(wrapper: Any, queries: Sequence[Query]) -> Any:
         return cursors[-1]
 
 
+def sever(raw: Any) -> None:
+    """Break the link to the server, without a word: whoever waits for an answer has an error at once."""
+    with suppress(Exception), socket.socket(fileno=os.dup(raw.fileno())) as link:
+        link.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
 def cut(raw: Any) -> Generator[bool]:
     """Break the link to the server. True: in the block no thread waits on it any more, so it may be closed.
 
     psycopg frees memory as it closes, and a thread that still reads there would take the whole process with it.
     """
-    with suppress(Exception), socket.socket(fileno=os.dup(raw.fileno())) as link:
-        link.shutdown(socket.SHUT_RDWR)  # whoever waits has an error at once
+    sever(raw)
     lock = cast("threading.Lock", raw.lock)
     if not lock.acquire(timeout=ROLLBACK_SECONDS):
         yield False
@@ -116,11 +124,25 @@ class DjangoTransaction:
     What ends in `_here` is done in the calling thread, to which the connection is lent.
     """
 
-    __slots__ = ("_atomic", "_depth", "_ended", "_ending", "_nested", "_place", "_raw", "_threads", "_was_lost")
+    __slots__ = (
+        "_atomic",
+        "_depth",
+        "_ended",
+        "_ending",
+        "_nested",
+        "_patience",
+        "_place",
+        "_raw",
+        "_sent_at",
+        "_threads",
+        "_was_lost",
+    )
 
-    def __init__(self, place: Place, threads: Executor) -> None:
+    def __init__(self, place: Place, threads: Executor, *, patience: float) -> None:
         self._place = place
         self._threads = threads
+        self._patience = patience
+        self._sent_at = 0.0  # when the COMMIT was that is under way, on the monotonic clock
         self._atomic: Any = DJANGO_TRANSACTION.atomic(using=place.alias)
         self._nested = False
         self._depth = 0
@@ -225,10 +247,24 @@ class DjangoTransaction:
 
     async def commit(self, last: Sequence[Query] = ()) -> None:
         """Run `last` and COMMIT; then the callbacks of `transaction.on_commit`, of which what fails is logged."""
-        await self._do(self.commit_here, last)
+        watching = asyncio.create_task(self._watch(), name="a commit's end")
+        try:
+            replicated = await self._do(self.commit_here, last)
+        finally:
+            watching.cancel()
+        if not replicated:
+            raise not_replicated()
 
-    def commit_here(self, last: Sequence[Query]) -> None:
-        """Run `last` and COMMIT, and then the callbacks."""
+    async def _watch(self) -> None:
+        """Give up a COMMIT that is not answered; not by asking to cancel, by which an unreplicated one would show."""
+        left = self._patience
+        while left > 0:
+            await asyncio.sleep(left)
+            left = self._patience - (time.monotonic() - self._sent_at if self._sent_at else 0.0)
+        sever(self._raw)
+
+    def commit_here(self, last: Sequence[Query]) -> bool:
+        """Run `last` and COMMIT, and then the callbacks. False if the server did not wait for its standby."""
         why_not = self._obstacle()
         if why_not:
             raise UnitError(f"nothing can be committed: {why_not}")
@@ -238,7 +274,10 @@ class DjangoTransaction:
                 send(wrapper, last)
             self._atomic.__exit__(None, None, None)
             self._end()
-            return
+            return True
+        raw, notices = self._raw, Notices()
+        raw.add_notice_handler(notices.of_psycopg)
+        self._sent_at = time.monotonic()
         try:
             tag = send(wrapper, (*last, COMMIT)).statusmessage
         except Exception as error:
@@ -246,6 +285,9 @@ class DjangoTransaction:
                 self._discard()
                 raise OutcomeUnknown from error
             raise
+        finally:
+            self._sent_at = 0.0
+            raw.remove_notice_handler(notices.of_psycopg)
         if tag != "COMMIT":
             raise UnitError(f"nothing was committed: {SWALLOWED}")
         callbacks, wrapper.run_on_commit = wrapper.run_on_commit, []
@@ -256,6 +298,7 @@ class DjangoTransaction:
         except Exception:
             # As the reply says that the request took effect, so it goes out: a retry of it would be told the same.
             logger.exception("a callback of transaction.on_commit failed; the commit stands")
+        return not notices.gave_up
 
     async def rollback(self) -> None:
         """Undo everything. A view that still runs, because its client has gone, can write no more."""

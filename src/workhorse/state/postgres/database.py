@@ -48,6 +48,8 @@ BEGIN: Final[Mapping[tuple[Isolation | None, bool], Query]] = {
 }
 # Of this transaction only, and as a parameter, so that the server knows the statement already.
 LIMIT: Final = "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)"
+TIMEOUT: Final = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
+LIMITS: Final = LIMIT + ", set_config('idle_in_transaction_session_timeout', %s, true)"
 # A deadline that is hardly nearer than the session's own time-out is left to this side of the connection.
 SLACK_SECONDS: Final = 1.0
 # The wait for a lock ends a little before the statement's own end, so that the error says which of the two it was.
@@ -72,6 +74,8 @@ class PostgresDatabase:
         connect_timeout_seconds: longest wait for the server to accept one.
         statement_timeout_seconds: the server ends a longer statement (SQLSTATE 57014).
         idle_timeout_seconds: the server ends a session that pauses longer inside a transaction.
+        pooled: the URL leads to a pooler that lends a session for one transaction (PgBouncer in transaction mode): so
+            nothing is told to a session for longer, and no statement is prepared.
     """
 
     def __init__(
@@ -84,8 +88,11 @@ class PostgresDatabase:
         connect_timeout_seconds: int = 5,
         statement_timeout_seconds: float = 30,
         idle_timeout_seconds: float = 60,
+        pooled: bool = False,
     ) -> None:
         self._url = url
+        self._idle_timeout = idle_timeout_seconds
+        self._pooled = pooled
         self._acquire_timeout = acquire_timeout_seconds
         self._statement_timeout = statement_timeout_seconds
         self._patience = statement_timeout_seconds + GRACE_SECONDS
@@ -100,10 +107,11 @@ class PostgresDatabase:
             f" -c statement_timeout={int(statement_timeout_seconds * 1000)}"
             f" -c idle_in_transaction_session_timeout={int(idle_timeout_seconds * 1000)}"
         ).strip()
+        self._of_sessions: dict[str, Any] = {"prepare_threshold": None} if pooled else {"options": options}
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             kwargs={
-                "options": options,
+                **self._of_sessions,
                 "connect_timeout": connect_timeout_seconds,
                 "application_name": "workhorse",
                 # A server that vanishes without a word (its machine is gone) would otherwise be waited for for hours.
@@ -137,6 +145,25 @@ class PostgresDatabase:
                 f"the database could not be reached within {self._acquire_timeout:g} s: {reason}."
                 " Is the server running, and is DATABASE_URL right?"
             ) from error
+        if not self._pooled:
+            await self._see_session()
+
+    async def _see_session(self) -> None:
+        """See that a session is what it was asked to be, which one that a pooler lends is not."""
+        asked = str(int(self._statement_timeout * 1000))
+        try:
+            async with self._pool.connection() as connection:
+                found = await (await connection.execute(TIMEOUT, prepare=False)).fetchone()
+        except (psycopg.Error, PoolTimeout) as error:
+            await self._pool.close()
+            raise StartupError(f"the database was lost as the service started: {error}") from error
+        if found != (asked,):
+            await self._pool.close()
+            raise StartupError(
+                f"a session was asked for a statement_timeout of {asked} ms, and has {found}: a pooler stands before"
+                " the database and lends sessions out. Name Postgres itself in DATABASE_URL (database.url), and the"
+                " pooler in database.pooler_url"
+            )
 
     async def close(self) -> None:
         """Close every connection. Those in use are closed when they come back."""
@@ -152,12 +179,12 @@ class PostgresDatabase:
         deadline = asyncio.get_running_loop().time() + time_left(self._acquire_timeout, terms.deadline)
         while True:
             connection = await self._acquire(deadline)
-            prepared = self._prepared.setdefault(connection, set())
+            prepared = None if self._pooled else self._prepared.setdefault(connection, set())
             transaction = PostgresTransaction(
                 self._pool, connection, self._pulse, patience=self._patience, deadline=terms.deadline
             )
             try:
-                commands = (*RESET, *opening(terms, self._statement_timeout), *(() if first is None else (first,)))
+                commands = (*RESET, *self._opening(terms), *(() if first is None else (first,)))
                 async with answer_within(time_left(self._patience, terms.deadline)):
                     *_, rows = await round_trip(connection, commands, prepared)
                 return transaction, rows[0] if rows and first is not None else None
@@ -187,12 +214,14 @@ class PostgresDatabase:
         deadline = asyncio.get_running_loop().time() + self._acquire_timeout
         while True:
             connection = await self._acquire(deadline)
-            prepared = self._prepared.setdefault(connection, set())
+            prepared = None if self._pooled else self._prepared.setdefault(connection, set())
             # No transaction is begun; the connection is looked after all the same.
             lease = PostgresTransaction(self._pool, connection, self._pulse, patience=self._patience)
             try:
                 async with answer_within(self._patience):
-                    *_, rows = await round_trip(connection, (*RESET, query), prepared, commits=True)
+                    # What stands between two ends of a round trip is a transaction, also without a BEGIN.
+                    limits = (self._limits(ON_USUAL_TERMS),) if self._pooled else ()
+                    *_, rows = await round_trip(connection, (*RESET, *limits, query), prepared, commits=True)
             except psycopg.errors.InvalidSqlStatementName:
                 await lease.release()  # forgotten by the server; nothing has been done, and it is prepared anew
             except (TypeError, ValueError):  # as in `begin`
@@ -261,6 +290,18 @@ class PostgresDatabase:
             self._sweep = asyncio.ensure_future(self._pool.check())
         await asyncio.wait({self._sweep}, timeout=self._acquire_timeout)
 
+    def _opening(self, terms: Terms) -> tuple[Query, ...]:
+        if self._pooled:
+            return BEGIN[terms.isolation, terms.read_only], self._limits(terms)
+        return opening(terms, self._statement_timeout)
+
+    def _limits(self, terms: Terms) -> Query:
+        """All that a session of our own would have been told at its begin, for one transaction."""
+        left = time_left(self._statement_timeout, terms.deadline)
+        near = left <= self._statement_timeout - SLACK_SECONDS
+        statement, idle = max(1, int(left * 1000)), int(self._idle_timeout * 1000)
+        return Query(LIMITS, (str(statement), str(max(1, int(statement * LOCK_SHARE)) if near else 0), str(idle)))
+
     async def _acquire(self, deadline: float) -> Connection:
         remaining = max(0.01, deadline - asyncio.get_running_loop().time())
         try:
@@ -271,7 +312,7 @@ class PostgresDatabase:
     async def _why_unreachable(self) -> str:
         """Ask once more, directly: the pool keeps to itself why its connections fail."""
         try:
-            connection = await AsyncConnection.connect(self._url, connect_timeout=2)
+            connection = await AsyncConnection.connect(self._url, connect_timeout=2, **self._of_sessions)
         except psycopg.Error as error:
             return str(error).strip().splitlines()[-1]
         await connection.close()
