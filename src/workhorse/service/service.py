@@ -138,6 +138,8 @@ class Service:
         self._routed = innermost(app)
         self._reader = routed_by(self._routed)
         self._host = host_of(self._routed, database)
+        if self._host is not None:
+            self._jobs += self._host.jobs()
         adopt(self._routed)
         self._describe()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +42,8 @@ TABLES = Migrations.inline(
     )
     """,
 )
+# Django 5.2 has no Tasks.
+collect_ignore = [] if find_spec("django.tasks") else ["test_tasks.py", "project/tasks.py"]
 UNITS = "workhorse.integrations.django.UnitMiddleware"
 
 
