@@ -2,11 +2,14 @@
 
 import sys
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workhorse.asgi import ASGIApp
 from workhorse.contracts import Database
 from workhorse.settings import Settings
+
+if TYPE_CHECKING:
+    from workhorse.jobs import Job
 
 __all__ = ["Host", "host_of"]
 
@@ -21,6 +24,10 @@ class Host(Protocol):
 
     def settings(self) -> Settings:
         """The settings of the project."""
+        ...
+
+    def jobs(self) -> "tuple[Job[Any, Any], ...]":
+        """Jobs of the framework's own."""
         ...
 
     def enclose(self, layer: ASGIApp) -> ASGIApp:

@@ -144,6 +144,8 @@ class Service:
         self._routed = innermost(app)
         self._reader = routed_by(self._routed)
         self._host = host_of(self._routed, database)
+        if self._host is not None:
+            self._jobs += self._host.jobs()
         self._own_errors = own_errors
         adopt(self._routed, own_errors=own_errors)
         self._describe()

@@ -1,33 +1,18 @@
 """Pages, forms and the admin of a Django project behind the guard."""
 
-import asyncio
 import re
+from hashlib import sha256
 from typing import Any, cast
 
 import httpx
 import pytest
-from django.core.management import call_command
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template import Context, Engine
 
-from tests.integrations.django.conftest import UNITS, Project
-from workhorse import Policy
+from tests.integrations.django.conftest import Project
+from tests.integrations.django.page_setup import CALL, OWN, PASSWORD, browse, make_user, token_of, use_pages
+from workhorse.context import current_request
 from workhorse.integrations.django.context_processors import csp
-from workhorse.testing import service_client
-
-CALL = cast("Any", call_command)
-MIDDLEWARE = [
-    UNITS,
-    "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
-]
-CONTRIB = [f"django.contrib.{name}" for name in ("admin", "auth", "contenttypes", "sessions", "messages")]
-PAGES = [Policy("* /{path:path}", public=True)]
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -37,56 +22,41 @@ def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse(template.render(cast("Any", Context)(csp(request))))
 
 
+def upload(request: HttpRequest) -> HttpResponse:
+    """Takes a file that is larger than Django keeps in memory."""
+    one = cast("Any", request).FILES["file"]
+    digest = sha256()
+    for chunk in one.chunks():
+        digest.update(chunk)
+    return HttpResponse(f"{one.name} {one.size} {digest.hexdigest()} {type(one).__name__}")
+
+
+def whoami(request: HttpRequest) -> HttpResponse:
+    """Whom Django takes for the user, and whom the guard takes for the caller."""
+    user, principal = cast("Any", request).user, current_request().principal
+    said = {"django": user.username, "pk": str(user.pk), "principal": principal.subject, **principal.claims}
+    return cast("Any", JsonResponse)(said)
+
+
 @pytest.fixture
 def pages(project: Project) -> Project:
     """The project with Django's admin."""
-    project.configure(
-        INSTALLED_APPS=["workhorse.integrations.django", "tests.integrations.django.project", *CONTRIB],
-        MIDDLEWARE=MIDDLEWARE,
-        ROOT_URLCONF="tests.integrations.django.project.page_urls",
-        SECURE_HSTS_SECONDS=3600,
-        SECURE_SSL_REDIRECT=False,
-        TEMPLATES=[
-            {
-                "BACKEND": "django.template.backends.django.DjangoTemplates",
-                "APP_DIRS": True,
-                "OPTIONS": {
-                    "context_processors": [
-                        "django.template.context_processors.request",
-                        "django.contrib.auth.context_processors.auth",
-                        "django.contrib.messages.context_processors.messages",
-                    ]
-                },
-            }
-        ],
-    )
+    use_pages(project)
     return project
-
-
-def browse(project: Project, script: Any) -> Any:
-    async def main() -> Any:
-        async with service_client(project.service(*PAGES)) as client:
-            return await script(client)
-
-    return asyncio.run(main())
 
 
 def test_the_admin_and_its_forms_work_behind_the_guard(pages: Project) -> None:
     CALL("migrate", verbosity=0)
-    from django.contrib.auth.models import User
-
-    cast("Any", User).objects.create_superuser("ada", password="only in this test")
+    make_user("ada", superuser=True)
 
     async def script(client: httpx.AsyncClient) -> list[httpx.Response]:
         form = await client.get("/admin/login/")
-        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form.text)
-        assert token is not None
-        fields = {"username": "ada", "password": "only in this test", "next": "/admin/"}
-        own = {"origin": "http://localhost", "sec-fetch-site": "same-origin"}
+        fields = {"username": "ada", "password": PASSWORD, "next": "/admin/"}
+        own, token = OWN, token_of(form)
         without = await client.post("/admin/login/", data=fields, headers=own)
-        wrong = {**fields, "password": "wrong", "csrfmiddlewaretoken": token[1]}
+        wrong = {**fields, "password": "wrong", "csrfmiddlewaretoken": token}
         refused = await client.post("/admin/login/", data=wrong, headers=own)
-        right = {**fields, "csrfmiddlewaretoken": token[1]}
+        right = {**fields, "csrfmiddlewaretoken": token}
         foreign = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
         attacked = await client.post("/admin/login/", data=right, headers=foreign)
         entered = await client.post("/admin/login/", data=right, headers=own)

@@ -13,5 +13,15 @@ from workhorse.integrations.django.database import DjangoDatabase
 from workhorse.integrations.django.jobs import with_orm
 from workhorse.integrations.django.middleware import UnitMiddleware
 from workhorse.integrations.django.routes import is_ours, list_routes, prefix_of, template_of
+from workhorse.integrations.django.users import DjangoUsers
 
-__all__ = ["DjangoDatabase", "UnitMiddleware", "is_ours", "list_routes", "prefix_of", "template_of", "with_orm"]
+__all__ = [
+    "DjangoDatabase",
+    "DjangoUsers",
+    "UnitMiddleware",
+    "is_ours",
+    "list_routes",
+    "prefix_of",
+    "template_of",
+    "with_orm",
+]

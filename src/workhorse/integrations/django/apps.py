@@ -5,6 +5,7 @@ from typing import Any, Final, cast
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
+from workhorse.integrations.django.cache_line import CacheLine
 from workhorse.integrations.django.checks import register_checks
 from workhorse.integrations.django.host import APP, listen
 from workhorse.integrations.django.tables import apply_after_migrate
@@ -22,6 +23,19 @@ class WorkhorseConfig(AppConfig):  # type: ignore[misc]  # Django has no types
     label = "workhorse"
     verbose_name = "Workhorse"
     default = True
+
+    def __init__(self, app_name: str, app_module: Any) -> None:
+        super().__init__(app_name, app_module)
+        self._cache_lines: dict[str, CacheLine] = {}
+
+    def cache_line(self, location: str) -> CacheLine:
+        """The connections to one cache, which all threads of the process share."""
+        return self._cache_lines.setdefault(location, CacheLine(location))
+
+    def close_caches(self) -> None:
+        """Close the connections of all caches. The next call of one opens its own again."""
+        for line in self._cache_lines.values():
+            line.close()
 
     def ready(self) -> None:
         """Connect to Django's signals, and register the checks."""

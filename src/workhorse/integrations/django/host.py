@@ -8,7 +8,8 @@ in it is lost. `inside` raises what Django made a 500 of, where the request is t
 """
 
 import sys
-from typing import Any, Final, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.apps import apps
 from django.core.handlers.base import BaseHandler
@@ -21,6 +22,9 @@ from workhorse.integrations.django.conf import service_settings, units_alias
 from workhorse.integrations.django.database import DjangoDatabase
 from workhorse.integrations.django.place import PLACE, Place
 from workhorse.settings import Settings
+
+if TYPE_CHECKING:
+    from workhorse.jobs import Job
 
 __all__ = ["APP", "DjangoHost", "host_of", "listen"]
 
@@ -51,6 +55,19 @@ class DjangoHost:
             SettingsError: see `conf.service_settings`.
         """
         return service_settings()
+
+    def jobs(self) -> "tuple[Job[Any, Any], ...]":
+        """The jobs that Django's Tasks are run by, where TASKS has our backend.
+
+        Raises:
+            SettingsError: an entry of TASKS cannot be read.
+        """
+        if find_spec("django.tasks") is None:  # before Django 6.0
+            return ()
+        # Only here, because earlier versions of Django have no such package.
+        from workhorse.integrations.django.tasks import task_jobs  # noqa: PLC0415
+
+        return task_jobs()
 
     def enclose(self, layer: ASGIApp) -> ASGIApp:
         """The unit layer, with a thread for each request."""

@@ -21,7 +21,7 @@ from django.db import connections
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["PLACE", "Place", "close_here", "leave_open", "lent"]
+__all__ = ["PLACE", "Place", "below_sync_caller", "close_here", "leave_open", "lent"]
 
 DJANGO_CONNECTIONS: Final = cast("Any", connections)
 THREAD_CONTEXT: Final = cast("ContextVar[object]", SyncToAsync.thread_sensitive_context)
@@ -71,8 +71,7 @@ class Place:
         Django closes old connections before and after each request, and takes one in a transaction for broken; its own
         test clients see to that, too. The thread is a sync caller's then, and not the request's own.
         """
-        borrowed = getattr(AsyncToSync.executors, "current", None) is not None
-        if borrowed or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors:
+        if below_sync_caller():
             wrapper = await sync_to_async(self.find)()
             if wrapper.in_atomic_block:
                 self._kept = wrapper
@@ -112,6 +111,12 @@ class Place:
 
 PLACE: Final[ContextVar[Place | None]] = ContextVar("workhorse_django_place", default=None)
 """Where the connection of what is being served is."""
+
+
+def below_sync_caller() -> bool:
+    """Whether the loop runs below a sync caller, as an async test of Django's does: its thread has the connections."""
+    borrowed = getattr(AsyncToSync.executors, "current", None) is not None
+    return borrowed or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
 
 
 def leave_open() -> None:

@@ -43,5 +43,9 @@ urlpatterns = [
     route("unit-inside-block", views.unit_inside_block),
     route("savepoints", views.savepoints),
     route("savepoints-async", views.savepoints_async),
+    route("counts", views.counts),
+    route("counts-async", views.counts_async),
+    route("enqueues", views.enqueues),
+    route("enqueues-async", views.enqueues_async),
     route("opted-out", views.Opted),
 ]

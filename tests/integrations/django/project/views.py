@@ -4,9 +4,11 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
+from django.core.cache import cache
 from django.db import IntegrityError, connection, connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.views import View
@@ -330,6 +332,34 @@ async def savepoints_async(request: HttpRequest) -> HttpResponse:
         await Note.objects.acreate(text="kept")
     rows = await work.execute("SELECT text FROM project_note WHERE text = %s", ("kept",))
     return HttpResponse(str(await rows.fetchone()))
+
+
+CACHE = cast("Any", cache)
+
+
+def counts(request: HttpRequest) -> HttpResponse:
+    CACHE.add("visits", 0)
+    return HttpResponse(str(CACHE.incr("visits")))
+
+
+async def counts_async(request: HttpRequest) -> HttpResponse:
+    await CACHE.aadd("visits", 0)
+    return HttpResponse(str(await CACHE.aincr("visits")))
+
+
+def enqueues(request: HttpRequest) -> HttpResponse:
+    """Enqueues a task of Django's."""
+    task("write").enqueue(text_of(request))
+    return HttpResponse(status=int(json.loads(request.body)["status"]))
+
+
+async def enqueues_async(request: HttpRequest) -> HttpResponse:
+    await task("write").aenqueue(text_of(request))
+    return HttpResponse(status=int(json.loads(request.body)["status"]))
+
+
+def task(name: str) -> Any:
+    return getattr(import_module("tests.integrations.django.project.tasks"), name)
 
 
 def opted_out(request: HttpRequest) -> HttpResponse:
