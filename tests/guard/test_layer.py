@@ -146,6 +146,11 @@ def test_a_body_over_the_limit_is_refused_whether_it_says_so_or_not(path: str, d
     body = [b'{"a": 1}', b" " * 600, b" " * 600]
     seen = ask("POST", path, body=body, declare_length=declare, headers=[("content-type", "application/json")])
     assert (seen.status, seen.json()["type"]) == (413, "urn:workhorse:problem:body-too-large")
+    assert seen.header("connection") == "close"  # what is left of it is read by nobody
+
+
+def test_a_refusal_keeps_the_connection_where_no_body_is_left() -> None:
+    assert ask("POST", "/typed", body=b"[]", headers=[("content-type", "text/x")]).header("connection") is None
 
 
 def test_a_body_that_lies_about_its_length_is_counted() -> None:

@@ -46,6 +46,8 @@ __all__ = ["Guard"]
 
 # Starlette's error where a reply cannot be sent on because its client has gone. It is no error of the app's.
 CLIENT_GONE: Final = "ClientDisconnect"
+# Refusals that leave a body behind which may never end: Request Timeout, and Content Too Large.
+BODY_LEFT: Final = frozenset({408, 413})
 
 
 class Guard:
@@ -240,6 +242,9 @@ class Guard:
             await self._reply(verdict, scope, exchange)
             return
         reply = self._way_to_login(verdict, scope) or render_problem(verdict.problem, instance=request_instance())
+        if reply.status in BODY_LEFT and scope.get("http_version", "1.1").startswith("1"):
+            # Else a server goes on reading what nobody wants (RFC 9110, sections 15.5.9 and 15.5.14).
+            exchange.extra.append((b"connection", b"close"))
         exchange.refusal = None  # or `send` would take the refusal's own reply for the app's
         try:
             await self._reply(reply, scope, exchange)
