@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -71,7 +72,7 @@ def test_a_task_is_enqueued_with_the_transaction_that_is_open(project: Project, 
     def alone() -> None:
         with ATOMIC():
             tasks.write.enqueue("undone")
-            cast("Any", transaction.set_rollback)(True)
+            cast("Any", transaction.set_rollback)(rollback=True)
         assert project.jobs() == []
         with ATOMIC():
             tasks.write.enqueue("a")
@@ -117,7 +118,7 @@ def test_a_task_that_fails_is_undone_and_tried_again(project: Project, tasks: An
             project.sql("UPDATE workhorse.jobs SET run_at = now() WHERE state = 'delayed'")
             return len(project.seen) == 2
 
-        for _ in range(200):
+        for _try in range(200):
             if await asyncio.to_thread(sooner):
                 break
             await asyncio.sleep(0.05)
@@ -137,7 +138,7 @@ def test_a_task_that_fails_is_undone_and_tried_again(project: Project, tasks: An
 def test_a_backend_that_is_not_atomic_keeps_what_was_written(project: Project, tasks: Any) -> None:
     async def begin(_: httpx.AsyncClient) -> None:
         for one in (tasks.write_and_fail, tasks.write_async_and_fail):
-            await asyncio.to_thread(enqueue, lambda one=one: one.enqueue(one.name))
+            await asyncio.to_thread(enqueue, partial(one.enqueue, one.name))
 
     ended = "SELECT count(*) FROM workhorse.jobs WHERE state = 'dead'"
     run(project, lambda: project.sql(ended) == [(2,)], begin)
@@ -182,7 +183,7 @@ def test_a_malformed_backend_is_refused_with_the_service(project: Project, backe
 def test_a_name_in_the_database_that_is_no_task_is_not_called(project: Project, tasks: Any) -> None:
     enqueue(lambda: tasks.write.enqueue("a"))
     other = "jsonb_set(arguments::jsonb, '{task}', '\"os.getpid\"')"
-    project.sql(f"UPDATE workhorse.jobs SET attempts_left = 1, arguments = {other}::text::json")
+    project.sql("UPDATE workhorse.jobs SET attempts_left = 1, arguments = " + other + "::text::json")  # noqa: S608
 
     async def begin(_: httpx.AsyncClient) -> None: ...
 

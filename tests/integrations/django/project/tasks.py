@@ -19,7 +19,7 @@ def number_of_transaction() -> int:
         return int(cursor.fetchone()[0])
 
 
-@TASK
+@TASK  # type: ignore[untyped-decorator]
 def write(text: str, times: int = 1) -> None:
     first = number_of_transaction()
     for number in range(times):
@@ -27,12 +27,12 @@ def write(text: str, times: int = 1) -> None:
     seen.append(f"one transaction: {first == number_of_transaction()}")
 
 
-@TASK
+@TASK  # type: ignore[untyped-decorator]
 async def write_async(text: str) -> None:
     await Note.objects.acreate(text=text)
 
 
-@TASK(takes_context=True, queue_name="mail")
+@TASK(takes_context=True, queue_name="mail")  # type: ignore[untyped-decorator]
 def fails_once(context: Any, text: str) -> None:
     Note.objects.create(text=text)
     seen.append(f"attempt {context.attempt} of {context.task_result.id}")
@@ -40,19 +40,19 @@ def fails_once(context: Any, text: str) -> None:
         raise RuntimeError("not yet")
 
 
-@TASK(backend="loose")
+@TASK(backend="loose")  # type: ignore[untyped-decorator]
 def write_and_fail(text: str) -> None:
     Note.objects.create(text=text)
     raise RuntimeError("after the write")
 
 
-@TASK(backend="loose")
+@TASK(backend="loose")  # type: ignore[untyped-decorator]
 async def write_async_and_fail(text: str) -> None:
     await Note.objects.acreate(text=text)
     raise RuntimeError("after the write")
 
 
-@TASK
+@TASK  # type: ignore[untyped-decorator]
 def sleeps(text: str, seconds: float) -> None:
     """Writes, and then takes its time."""
     Note.objects.create(text=text)
