@@ -239,6 +239,8 @@ class Attempt:
                     else:
                         call = partial(copy_context().run, job.function, **arguments)
                         await asyncio.get_running_loop().run_in_executor(tools.threads, call)
+                    if self.task is not None and self.task.cancelling():
+                        await asyncio.sleep(0)  # here, and not in the midst of the COMMIT
             except TimeoutError as error:
                 if late.expired():
                     raise JobLate(

@@ -145,7 +145,7 @@ class PostgresDatabase:
                 f"the database could not be reached within {self._acquire_timeout:g} s: {reason}."
                 " Is the server running, and is DATABASE_URL right?"
             ) from error
-        if not self._pooled:
+        if not self._pooled and self._pool.min_size:  # else nothing is opened before it is needed
             await self._see_session()
 
     async def _see_session(self) -> None:
