@@ -54,6 +54,19 @@ def unsafe_settings(settings: Settings) -> list[UnsafeSetting]:
                 "add ?sslmode=verify-full to it (or set database.insecure_plain_text and know why)",
             )
         )
+    asked = settings.analytics.url
+    if (
+        asked is not None
+        and not settings.database.insecure_plain_text
+        and _plain_text_postgres(asked.get_secret_value())
+    ):
+        faults.append(
+            UnsafeSetting(
+                "analytics.url",
+                "the connection crosses the network and may be in plain text",
+                "add ?sslmode=verify-full to it (or set database.insecure_plain_text and know why)",
+            )
+        )
     if cache is not None and _plain_text_cache(cache.get_secret_value()):
         faults.append(
             UnsafeSetting("cache.url", "the connection crosses the network in plain text", "use rediss:// in CACHE_URL")
