@@ -19,6 +19,7 @@ from workhorse.jobs import CHANNEL, Worker, WorkerOptions
 from workhorse.service import Service
 from workhorse.service.background import bind_caching, counting, open_control
 from workhorse.service.rooms import open_rooms
+from workhorse.service.tables import asking
 from workhorse.service.worker_endpoint import answering
 from workhorse.state.postgres.notices import PostgresNotices
 
@@ -67,6 +68,7 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
         database = service.database_of(rooms)
         bind_caching(service, rooms)
         await stack.enter_async_context(counting(service, rooms))
+        await stack.enter_async_context(asking(service, rooms))
         await stack.enter_async_context(answering(rooms))
         await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
         if not service.jobs:

@@ -41,7 +41,11 @@ def unsafe_settings(settings: Settings) -> list[UnsafeSetting]:
                 "add ?sslmode=verify-full to DATABASE_URL (or set database.insecure_plain_text and know why)",
             )
         )
-    for name, url in (("replica_url", settings.database.replica_url), ("pooler_url", settings.database.pooler_url)):
+    for name, url in (
+        ("database.replica_url", settings.database.replica_url),
+        ("database.pooler_url", settings.database.pooler_url),
+        ("analytics.url", settings.analytics.url),
+    ):
         if (
             url is not None
             and not settings.database.insecure_plain_text
@@ -49,7 +53,7 @@ def unsafe_settings(settings: Settings) -> list[UnsafeSetting]:
         ):
             faults.append(
                 UnsafeSetting(
-                    f"database.{name}",
+                    name,
                     "the connection crosses the network and may be in plain text",
                     "add ?sslmode=verify-full to it (or set database.insecure_plain_text and know why)",
                 )

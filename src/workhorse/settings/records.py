@@ -11,10 +11,12 @@ from typing import Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workhorse.settings.analytics import AnalyticsSettings
 from workhorse.settings.guard import GuardSettings
 from workhorse.settings.record import Names, Record, Secrets
 
 __all__ = [
+    "AnalyticsSettings",
     "CacheSettings",
     "DatabaseSettings",
     "EmbeddedSettings",
@@ -269,6 +271,7 @@ class Settings(BaseSettings):
     events: EventsSettings = EventsSettings()
     log: LogSettings = LogSettings()
     operations: OperationsSettings = OperationsSettings()
+    analytics: AnalyticsSettings = AnalyticsSettings()
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 

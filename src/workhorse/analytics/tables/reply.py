@@ -1,0 +1,113 @@
+"""A reply of any ASGI app whose body is a table, in the format that the client asks for.
+
+The query runs, and its first batch is read, before the reply begins: so what goes wrong until then is an ordinary
+problem document. What goes wrong later cuts the reply off without its end, which every format shows (see `encoders`).
+Memory is that of a batch: the next is read when the client has taken this one. A client that goes away ends the query.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from workhorse.analytics.tables.encoders import Formulas, Sink, make_encoder
+from workhorse.analytics.tables.formats import Coding, Format, choose_coding, choose_format
+from workhorse.analytics.tables.selection import Frames, Source
+from workhorse.asgi import Headers, Receive, Scope, Send
+
+__all__ = ["TableReply"]
+
+_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+DOWNLOADED: Final = frozenset({Format.CSV, Format.ARROW, Format.PARQUET})
+
+
+class TableReply:
+    """Answers one request with a table. An ASGI app.
+
+    Args:
+        source: a selection, or a table in memory.
+        name: what a downloaded file is called, without its ending.
+        formulas: what becomes of texts in CSV that a spreadsheet would take for formulas. With "quote" a text that
+            begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets an apostrophe before it.
+    """
+
+    __slots__ = ("_formulas", "_name", "_source")
+
+    def __init__(self, source: Source, *, name: str | None = None, formulas: Formulas = "quote") -> None:
+        self._source = source
+        self._name = _FILE_NAME.sub("-", name or str(getattr(source, "name", "rows")))[:100]
+        self._formulas: Formulas = formulas
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer.
+
+        Raises:
+            NotAcceptable: the client takes no format that is offered.
+            Exception: what the source raises. If the reply had begun, the server must end the connection.
+        """
+        format_ = choose_format(scope)
+        coding = choose_coding(scope, format_)
+        answering = asyncio.ensure_future(self._answer(scope, send, format_, coding))
+        leaving = asyncio.ensure_future(_left(receive))
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Awaited, so that the query has ended on the server when this returns.
+            for task in (leaving, answering):
+                if not task.done():
+                    task.cancel()
+            await asyncio.wait({answering, leaving})
+        if not answering.cancelled():
+            answering.result()
+
+    async def _answer(self, scope: Scope, send: Send, format_: Format, coding: Coding) -> None:
+        async with self._source.open(textual=format_.textual) as frames:
+            body = self._body(frames, format_, coding)
+            first = await anext(body)
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers(format_, coding)})
+            if scope["method"] == "HEAD":
+                await body.aclose()
+            else:
+                await send({"type": "http.response.body", "body": first, "more_body": True})
+                async for part in body:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _body(self, frames: Frames, format_: Format, coding: Coding) -> AsyncGenerator[bytes]:
+        sink = Sink()
+        encoder = make_encoder(format_, coding, frames.schema, sink, formulas=self._formulas)
+        rows = 0
+        first = True
+        async for batch in frames:
+            rows += batch.num_rows
+            # In a thread: to write a batch of text takes milliseconds, in which nobody else would be served.
+            await asyncio.to_thread(encoder.write, batch)
+            part = sink.take()
+            if part or first:
+                yield part
+                first = False
+        await asyncio.to_thread(encoder.end, rows)
+        yield sink.take()
+
+    def _headers(self, format_: Format, coding: Coding) -> Headers:
+        media_type = format_.media_types[0]
+        if format_ is Format.CSV:
+            media_type += "; charset=utf-8; header=present"
+        headers = [
+            (b"content-type", media_type.encode()),
+            (b"vary", b"accept, accept-encoding"),
+            # What a caller may see is the caller's alone, and the next run of the query may tell otherwise.
+            (b"cache-control", b"private, no-store"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if coding is not Coding.IDENTITY:
+            headers.append((b"content-encoding", coding.value.encode()))
+        if format_ in DOWNLOADED:
+            headers.append((b"content-disposition", f'attachment; filename="{self._name}.{format_.word}"'.encode()))
+        return headers
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
