@@ -1,0 +1,26 @@
+"""Seals the journal into the audit log, signs what is committed, and reads both out for those who verify.
+
+One process over the cluster seals, whichever it is: `Sealer.run` may stand in any number of them. See docs/audit.md.
+"""
+
+from workhorse.sealer.anchors import Anchor, AnchorUnreachable, FileAnchor
+from workhorse.sealer.keys import KeyFile, KeyProvider, KeyText, LogKeys
+from workhorse.sealer.reading import LogReader, LogStatus
+from workhorse.sealer.seal import SEALER_FEED, Sealer, SealerOptions
+from workhorse.sealer.signing import SealRefused
+
+__all__ = [
+    "SEALER_FEED",
+    "Anchor",
+    "AnchorUnreachable",
+    "FileAnchor",
+    "KeyFile",
+    "KeyProvider",
+    "KeyText",
+    "LogKeys",
+    "LogReader",
+    "LogStatus",
+    "SealRefused",
+    "Sealer",
+    "SealerOptions",
+]

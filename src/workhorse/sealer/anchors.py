@@ -1,0 +1,147 @@
+"""Anchors keep checkpoints where the database's administrator cannot take them back.
+
+The sealer asks each anchor for its last checkpoint before it signs, and does not sign a log that is behind it or that
+does not begin with it: that is how a database that was rolled back is found. What an anchor is worth is what it takes
+to change it: a file on the same machine finds mistakes, one on a write-once store finds its administrator.
+"""
+
+import asyncio
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from workhorse.audit.checkpoints import Checkpoint
+from workhorse.audit.faults import Malformed
+from workhorse.audit.notes import Note
+from workhorse.errors import WorkhorseError
+
+__all__ = ["Anchor", "AnchorUnreachable", "FileAnchor"]
+
+SEPARATOR: Final = b"\n\f\n"
+"""Behind each note. A form feed stands in no note, so a note that was cut off is seen."""
+TAIL_BYTES: Final = 256 * 1024
+MAX_ANCHORED: Final = 64 * 1024
+"""Bytes of a note that is kept."""
+
+
+class AnchorUnreachable(WorkhorseError):
+    """An anchor did not answer, or could not keep a checkpoint. The message names it and says why."""
+
+
+class Anchor(Protocol):
+    """Where checkpoints are kept."""
+
+    @property
+    def name(self) -> str:
+        """For logs and messages."""
+        ...
+
+    async def last(self) -> Note | None:
+        """The last checkpoint that was kept; None if there was none.
+
+        Raises:
+            AnchorUnreachable: it cannot be read.
+            Malformed: what it has is no checkpoint.
+        """
+        ...
+
+    async def keep(self, note: Note) -> None:
+        """Keep a checkpoint. One that is the last already is not kept again.
+
+        Raises:
+            AnchorUnreachable: it cannot be written.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileAnchor:
+    """A file that is only appended to. It is on disk when `keep` returns."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    async def last(self) -> Note | None:
+        """The last checkpoint."""
+        return await asyncio.to_thread(self._last)
+
+    async def keep(self, note: Note) -> None:
+        """Append it."""
+        await asyncio.to_thread(self._keep, note)
+
+    def all(self) -> list[bytes]:
+        """All that were kept, the oldest first, as `verify` takes them for anchors.
+
+        Raises:
+            AnchorUnreachable: the file cannot be read.
+        """
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise AnchorUnreachable(f"the anchor {self.path} cannot be read: {error.strerror}") from error
+        return [one for one in raw.split(SEPARATOR)[:-1] if one]
+
+    def _last(self) -> Note | None:
+        try:
+            with self.path.open("rb") as file:
+                return _last_note(file.fileno(), self.path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise AnchorUnreachable(f"the anchor {self.path} cannot be read: {error.strerror}") from error
+
+    def _keep(self, note: Note) -> None:
+        raw = note.encode()
+        if len(raw) > MAX_ANCHORED:
+            raise AnchorUnreachable(f"a checkpoint of {len(raw)} bytes; an anchor keeps at most {MAX_ANCHORED}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not self.path.exists()
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            try:
+                # Two sealers may come here one after the other, never in the midst of each other's line.
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                kept = _last_note(descriptor, self.path)
+                if kept is not None and Checkpoint.parse(kept.text).size >= Checkpoint.parse(note.text).size:
+                    return
+                # What a write that was cut off has left is closed first, and read by nobody.
+                size = os.fstat(descriptor).st_size
+                is_torn = size and os.pread(descriptor, len(SEPARATOR), max(0, size - len(SEPARATOR))) != SEPARATOR
+                os.write(descriptor, (SEPARATOR if is_torn else b"") + raw + SEPARATOR)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if is_new:
+                _sync_folder(self.path.parent)
+        except OSError as error:
+            raise AnchorUnreachable(f"the anchor {self.path} cannot be written: {error.strerror}") from error
+
+
+def _last_note(descriptor: int, path: Path) -> Note | None:
+    """The last whole note; one that was torn by a crash was never answered for."""
+    size = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, TAIL_BYTES, max(0, size - TAIL_BYTES))
+    for raw in reversed(tail.split(SEPARATOR)[:-1]):
+        try:
+            return Note.parse(raw)
+        except Malformed:
+            continue
+    if size:
+        raise Malformed(f"the anchor {path} has no whole checkpoint in its last {TAIL_BYTES} bytes")
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,111 @@
+-- name: log
+-- The log as it was left by the last batch.
+SELECT origin, size, root FROM workhorse.audit_log
+
+-- name: begin
+-- An empty log, where there is none.
+INSERT INTO workhorse.audit_log (origin, size, root) VALUES (%s, 0, %s) ON CONFLICT DO NOTHING
+
+-- name: announced
+-- The key that the journal was told of last, and whether the event that told of it is sealed.
+SELECT l.key, EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = l.key_event)
+  FROM workhorse.audit_log l
+
+-- name: hold
+-- Keep the log as it is until the end of this transaction, so that of two processes one tells of its key.
+SELECT FROM workhorse.audit_log FOR UPDATE
+
+-- name: announce
+-- The journal is told of a key.
+UPDATE workhorse.audit_log SET key = %s, key_event = %s
+
+-- name: thin
+-- Of the checkpoints older than a day, one an hour stays.
+DELETE FROM workhorse.audit_checkpoints c
+ WHERE c.signed_at < now() - interval '1 day'
+   AND EXISTS (SELECT FROM workhorse.audit_checkpoints d
+                WHERE d.size > c.size AND date_trunc('hour', d.signed_at) = date_trunc('hour', c.signed_at))
+
+-- name: grow
+-- The log after a batch; no row if another changed it meanwhile.
+UPDATE workhorse.audit_log SET size = %s, root = %s, sealed_at = now() WHERE origin = %s AND size = %s RETURNING size
+
+-- name: rows
+-- The events of these ids (a JSON array), with their data as text, which keeps every digit.
+SELECT e.id, e.type, e.subject, e.data::text, e.occurred_at, e.request_id, e.trace_id, e.principal
+  FROM workhorse.events e
+ WHERE e.id IN (SELECT value::uuid FROM jsonb_array_elements_text(%s::jsonb))
+
+-- name: sealed
+-- Those of these events (a JSON array of ids) that have an entry already.
+SELECT index, event_id FROM workhorse.audit_entries
+ WHERE event_id IN (SELECT value::uuid FROM jsonb_array_elements_text(%s::jsonb))
+ ORDER BY index LIMIT 1
+
+-- name: add_entries
+-- Entries, as a JSON array.
+INSERT INTO workhorse.audit_entries (index, event_id, entry)
+SELECT index, event_id, entry FROM jsonb_to_recordset(%s::jsonb) AS e (index bigint, event_id uuid, entry text)
+
+-- name: put_tiles
+-- Tiles, as a JSON array. One only grows, and a full one stays as it is.
+INSERT INTO workhorse.audit_tiles AS t (level, index, width, hashes)
+SELECT level, index, width, decode(hashes, 'base64')
+  FROM jsonb_to_recordset(%s::jsonb) AS e (level smallint, index bigint, width smallint, hashes text)
+ON CONFLICT (level, index) DO UPDATE SET width = excluded.width, hashes = excluded.hashes WHERE t.width < excluded.width
+
+-- name: tiles
+-- The tiles of a JSON array of places.
+SELECT t.level, t.index, t.width, t.hashes
+  FROM workhorse.audit_tiles t
+  JOIN jsonb_to_recordset(%s::jsonb) AS e (level smallint, index bigint) USING (level, index)
+
+-- name: entries
+-- The entries from an index on, up to another.
+SELECT index, entry FROM workhorse.audit_entries WHERE index >= %s AND index < %s ORDER BY index
+
+-- name: find_entry
+-- Where an event stands.
+SELECT index FROM workhorse.audit_entries WHERE event_id = %s::uuid
+
+-- name: sign_lock
+-- Whether this transaction may sign; one does over the cluster.
+SELECT pg_try_advisory_xact_lock(hashtextextended('workhorse.audit sign', 0))
+
+-- name: last_checkpoint
+-- What was signed last.
+SELECT size, note, extract(epoch FROM now() - signed_at)::float8 FROM workhorse.audit_checkpoints
+ ORDER BY size DESC LIMIT 1
+
+-- name: add_checkpoint
+-- Keep what is signed.
+INSERT INTO workhorse.audit_checkpoints (size, note) VALUES (%s, %s)
+
+-- name: checkpoints
+-- All that was signed up to a size.
+SELECT size, note FROM workhorse.audit_checkpoints WHERE size <= %s ORDER BY size
+
+-- name: waiting
+-- Events that are not sealed yet, and how old the oldest is in seconds.
+SELECT count(*), coalesce(extract(epoch FROM now() - min(e.occurred_at)), 0)::float8
+  FROM workhorse.events e
+ WHERE e.txid >= (SELECT pg_snapshot_xmin(seen) FROM workhorse.feeds WHERE name = %s)
+   AND NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id)
+
+-- name: export_events
+-- The events that a log of a size covers, by index, from an index on; of those that have no entry see `strangers`.
+SELECT a.index, e.id, e.type, e.subject, e.data::text, e.occurred_at, e.request_id, e.trace_id, e.principal
+  FROM workhorse.audit_entries a JOIN workhorse.events e ON e.id = a.event_id
+ WHERE a.index >= %s AND a.index < %s
+ ORDER BY a.index
+
+-- name: strangers
+-- Events without an entry that should have one: the sealer's position says that they were read, or their transaction
+-- has a number that none has had yet.
+SELECT e.id, e.type, e.subject, e.data::text, e.occurred_at, e.request_id, e.trace_id, e.principal
+  FROM workhorse.events e, workhorse.feeds f
+ WHERE f.name = %s
+   AND (pg_visible_in_snapshot(e.txid, f.seen) OR e.txid >= pg_snapshot_xmax(pg_current_snapshot()))
+   AND NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id)
+ ORDER BY e.id
+ LIMIT %s
