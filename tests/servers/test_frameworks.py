@@ -40,6 +40,7 @@ PAIRS = [
     ("uvicorn", "fastapi"),
     ("hypercorn", "litestar"),
     ("hypercorn", "raw"),
+    ("hypercorn on trio", "starlette"),
 ]
 
 
@@ -55,7 +56,8 @@ def read_until(client: socket.socket, end: bytes) -> bytes:
 @pytest.mark.parametrize(("kind", "framework"), PAIRS)
 def test_what_only_a_socket_shows(kind: str, framework: str, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
-    run = start("--server", kind, app=APP.format(framework=framework))
+    kind, _, runtime = kind.partition(" on ")
+    run = start("--server", kind, "--runtime", runtime or "asyncio", app=APP.format(framework=framework))
     head = (
         b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/octet-stream\r\nexpect: 100-continue\r\n"
     )
