@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -13,7 +13,7 @@ import trio
 from fastapi import FastAPI
 
 from tests.conformance.wire import Seen, StartFailed, serving
-from workhorse import Policy, Service, sync_unit, unit
+from workhorse import Policy, Service, Work, batched, job, sync_unit, unit
 from workhorse.asgi import ASGIApp, Receive, Scope, Send
 from workhorse.bridge import in_trio
 from workhorse.bridge.calls import Stopped, in_asyncio, on_asyncio
@@ -211,6 +211,41 @@ def test_a_cache_is_used_by_a_call_to_asyncio(settings: Settings) -> None:
     replies = asked(Service(api, caches=caches, settings=settings), ("GET", "/rates"), ("GET", "/rates"))
     assert [json.loads(reply.body) for reply in replies] == [{"EUR": 1}] * 2
     assert made == ["made"]
+
+
+def test_jobs_are_enqueued_with_the_unit_and_batched_commands_are_done(settings: Settings) -> None:
+    assert settings.database.url is not None
+    url = settings.database.url.get_secret_value()
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE readings (number int)")
+    api = FastAPI()
+
+    @job
+    async def advise(number: int) -> None: ...
+
+    @batched
+    async def read(work: Work, numbers: Sequence[int]) -> list[int]:
+        asyncio.get_running_loop()
+        for number in numbers:
+            await work.execute("INSERT INTO readings VALUES (%s)", (number,))
+        return [number * 2 for number in numbers]
+
+    @api.post("/advice")
+    async def advice() -> None:
+        await advise.enqueue(7)
+
+    @api.post("/readings")
+    async def reading() -> int:
+        return await read(21)
+
+    policies = [Policy("POST /readings", batched=True, idempotent=True)]
+    quiet = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"in_process": "off"})})
+    service = Service(api, jobs=[advise], policies=policies, settings=quiet)
+    replies = asked(service, ("POST", "/advice"), ("POST", "/readings"))
+    assert [(reply.status, reply.body) for reply in replies] == [(200, b"null"), (200, b"42")]
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM workhorse.jobs").fetchone() == (1,)
+        assert connection.execute("SELECT number FROM readings").fetchall() == [(21,)]
 
 
 @pytest.mark.parametrize("what", ["connection", "sync_unit", "Unit"])

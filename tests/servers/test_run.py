@@ -101,15 +101,15 @@ def test_what_becomes_of_a_run_whose_worker_is_killed(kind: str, start: Start) -
     raise AssertionError(f"the worker was not replaced:\n{run.said}")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "hypercorn --runtime trio"])
 def test_when_the_main_process_is_killed_its_workers_end_too(kind: str, start: Start) -> None:
-    run = start("--server", kind, "--workers", "2")
+    run = start("--server", *kind.split(), "--workers", "2")
     workers = run.pids()
     os.kill(run.process.pid, signal.SIGKILL)
     run.process.wait()
     for worker in workers:
         assert gone(worker), f"worker {worker} is still there"
-    start("--server", kind, port=run.port)
+    start("--server", *kind.split(), port=run.port)
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(start: Start) -> None:

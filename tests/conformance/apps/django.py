@@ -166,6 +166,19 @@ class Handler(ASGIHandler):  # type: ignore[misc]  # Django has no types
         urls: Any = ModuleType("urls")
         urls.urlpatterns = views
         self._urls = urls
+        self._bodies: list[Any] = []
+
+    async def read_body(self, receive: Receive) -> Any:
+        body = await super().read_body(receive)
+        self._bodies.append(body)
+        return body
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().handle(scope, receive, send)
+        finally:  # Django 5.2 leaves the body of a request whose reply broke off to the collector
+            while self._bodies:
+                self._bodies.pop().close()
 
     def resolve_request(self, request: Any) -> Any:
         request.urlconf = self._urls
