@@ -10,7 +10,7 @@ JOBS    ?= 2
 SECONDS ?= 600
 
 .PHONY: help demo demo-clinic test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
-        bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-cache lock clean
+        bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-django bench-cache lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,10 @@ bench-jobs: $(READY) ## Time the jobs engine beside procrastinate, DBOS, PgQueue
 bench-unit: $(READY) ## Count and time what a unit costs over an app's own transaction.
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m unit $(ARGS)
+
+bench-django: $(READY) ## Time a Django view with Django's own middleware and with Workhorse instead, and count a unit's round trips.
+	@$(BIN)/python benchmarks/environment.py
+	@benchmarks/.venv/bin/python -m benchmarks.django $(ARGS)
 
 bench-cache: $(READY) ## Time the cache beside aiocache and cashews.
 	@$(BIN)/python benchmarks/environment.py

@@ -28,9 +28,14 @@ def found(*, deploy: bool = False) -> dict[str, str]:
     return {one.id.removeprefix("workhorse."): f"{one.msg} {one.hint or ''}" for one in said}
 
 
+COMMON = "django.middleware.common.CommonMiddleware"
+HOSTS = {"guard": {"allowed_hosts": ["bank.example"]}}
+
+
 def test_a_project_that_is_set_up_well_has_nothing_said_of_it(project: Project) -> None:
     options = {"pool": True, "options": "-c statement_timeout=30s"}
     project.set_database("default", OPTIONS=options)
+    project.configure(WORKHORSE=HOSTS)
     assert found(deploy=True) == {}
 
 
@@ -41,6 +46,9 @@ def test_a_project_that_is_set_up_well_has_nothing_said_of_it(project: Project) 
         ({"MIDDLEWARE": ["a.B", UNITS]}, "W002", "comes after a.B in MIDDLEWARE"),
         ({"WORKHORSE": {"guard": {"alowed_hosts": ["x"]}}}, "E004", "did you mean guard.allowed_hosts"),
         ({"WORKHORSE": 1}, "E004", "WORKHORSE is int"),
+        ({"MIDDLEWARE": [UNITS, COMMON, UNITS]}, "E005", "Take out all but the first"),
+        ({"MIDDLEWARE": [COMMON], "WORKHORSE_UNITS": "every"}, "E006", "WORKHORSE_UNITS is 'every'"),
+        ({"WORKHORSE": {"database": {"url": "postgresql:///other"}}}, "E004", "leads to the database 'other'"),
         ({"WORKHORSE_UNITS": "all"}, "E001", "one of unsafe, every, asked"),
         ({"WORKHORSE_DATABASE": "ledger"}, "E002", "Change WORKHORSE_DATABASE"),
     ],
@@ -50,6 +58,10 @@ def test_a_fault_names_the_line_to_change(project: Project, values: dict[str, An
     faults = found()
     assert list(faults) == [id_]
     assert says in faults[id_]
+    if id_.startswith("E"):  # a service does not start with it, and says the same
+        with pytest.raises(SettingsError) as refused:
+            project.service().controls()
+        assert says in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +74,7 @@ def test_a_fault_names_the_line_to_change(project: Project, values: dict[str, An
 )
 def test_a_deployment_is_told_what_to_change(project: Project, values: dict[str, Any], ids: set[str]) -> None:
     project.set_database("default", **values)
+    project.configure(WORKHORSE=HOSTS)
     assert set(found(deploy=True)) == ids
 
 
@@ -71,10 +84,15 @@ def test_settings_are_those_of_the_project(project: Project, monkeypatch: pytest
     assert settings.idempotency.keep_seconds == 61
     assert settings.database.url is not None
     assert settings.database.url.get_secret_value() == database_url("default")
-    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/bank")
+    name = database_url("default").partition("?")[0].rpartition("/")[2]
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://pooler:6432/{name}")
     named = service_settings().database.url
     assert named is not None
-    assert named.get_secret_value() == "postgresql://elsewhere/bank"
+    assert named.get_secret_value() == f"postgresql://pooler:6432/{name}"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/bank")
+    with pytest.raises(SettingsError, match="leads to the database 'bank', and units run on"):
+        service_settings()
+    monkeypatch.delenv("DATABASE_URL")
     project.configure(WORKHORSE={"log": {"levle": "info"}})
     with pytest.raises(SettingsError, match=r"log\.levle: there is no such setting; did you mean log\.level"):
         service_settings()

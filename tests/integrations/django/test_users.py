@@ -138,6 +138,21 @@ def test_a_session_of_nobody_s_still_opens_the_public_pages(pages: Project) -> N
     assert browse(pages, script, *POLICIES, identity=DjangoUsers()) == [200, 401] * 5
 
 
+def test_two_sessions_in_one_request_are_nobody_s(pages: Project) -> None:
+    """Also where Django, which takes any blank for one, finds a second where others find none."""
+    give("bob", permission="view_note")
+
+    async def script(client: httpx.AsyncClient) -> list[int]:
+        await enter(client, "bob")
+        own = f"sessionid={client.cookies['sessionid']}"
+        client.cookies.clear()
+        cookies = [own, f"{own}; sessionid=other", f"{own}; \u00a0sessionid=other", f"\u00a0{own}", f"a=b; {own}; c"]
+        headers = [cast("Any", {b"cookie": cookie.encode("latin-1")}) for cookie in cookies]
+        return [(await client.get("/page", headers=one)).status_code for one in headers]
+
+    assert browse(pages, script, *POLICIES, identity=DjangoUsers()) == [200, 401, 401, 401, 200]
+
+
 def test_a_person_is_led_to_the_login_and_a_script_is_told(pages: Project) -> None:
     async def script(client: httpx.AsyncClient) -> list[httpx.Response]:
         person = {"sec-fetch-mode": "navigate", "sec-fetch-site": "none", "accept": "text/html"}

@@ -84,7 +84,7 @@ class WorkhorseCache(BaseCache):  # type: ignore[misc]  # Django has no types
         self._line: CacheLine = DJANGO_APPS.get_app_config("workhorse").cache_line(location or "")
         self._keys = _mac_keys()
         # All entries of this cache, for `clear`. Caches of one KEY_PREFIX share their keys, as everywhere in Django.
-        self._tags = (f"django:{self.key_prefix}",)
+        self._tags = (f"django:{params.get('KEY_PREFIX', '')}",)
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         """The value, or `default`."""
@@ -296,7 +296,7 @@ class WorkhorseCache(BaseCache):  # type: ignore[misc]  # Django has no types
         return self._line.send(lambda store: step(store, *args))
 
     def _name(self, key: str, version: int | None) -> str:
-        return f"django:{self.make_and_validate_key(key, version=version)}"
+        return f"django:{cast('Any', self).make_and_validate_key(key, version=version)}"
 
     def _seconds(self, timeout: Any) -> float:
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout

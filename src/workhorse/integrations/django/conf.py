@@ -5,16 +5,17 @@
     WORKHORSE_UNITS = "unsafe"                                    which requests have a unit around their view
 
 The environment and pyproject.toml are read as in any other project; what WORKHORSE says wins over them. The database's
-URL is that of DATABASES, unless somebody names another.
+URL is that of DATABASES, unless somebody names another way to it: another host, such as one past a pooler.
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from django.conf import settings
+from django.core import mail
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from workhorse.errors import SettingsError
@@ -72,9 +73,24 @@ def service_settings() -> Settings:
     base: object = getattr(DJANGO_SETTINGS, "BASE_DIR", None)
     database = dict(overrides.get("database", {}))
     named = "url" in database or os.environ.get("DATABASE_URL") or os.environ.get("WORKHORSE_DATABASE__URL")
-    if not named:
-        overrides["database"] = {**database, "url": database_url(units_alias())}
-    return load_settings(Path(str(base)) if base else None, **overrides)
+    own = database_url(units_alias())
+    if not named or _in_tests():
+        overrides["database"] = {**database, "url": own}
+    loaded = load_settings(Path(str(base)) if base else None, **overrides)
+    url = loaded.database.url.get_secret_value() if loaded.database.url else own
+    names = [unquote(urlsplit(one).path.lstrip("/")) for one in (url, own)]
+    if names[0] and names[1] and names[0] != names[1]:
+        raise SettingsError(
+            f"database.url (DATABASE_URL) leads to the database {names[0]!r}, and units run on {names[1]!r} of"
+            f" DATABASES[{units_alias()!r}]. Replies, jobs and events are where units run: make the two one database,"
+            " or name another key of DATABASES in WORKHORSE_DATABASE"
+        )
+    return loaded
+
+
+def _in_tests() -> bool:
+    """Whether Django's test runner has put databases of its own into the place of those in DATABASES."""
+    return hasattr(mail, "outbox")
 
 
 def database_url(alias: str) -> str:

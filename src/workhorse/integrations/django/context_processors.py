@@ -16,9 +16,13 @@ __all__ = ["csp"]
 LAZY: Final = cast("Any", SimpleLazyObject)
 
 
-def csp(request: object) -> dict[str, Any]:  # noqa: ARG001 - the signature is Django's
-    """`csp_nonce`: made when the template first writes it, so that other pages allow no inline script at all."""
-    return {"csp_nonce": LAZY(_nonce)}
+def csp(request: object) -> dict[str, Any]:
+    """`csp_nonce`: made when the template first writes it, so that other pages allow no inline script at all.
+
+    Where Django's own ContentSecurityPolicyMiddleware (6.0) says the policy, it is Django's nonce.
+    """
+    own = getattr(request, "_csp_nonce", None)
+    return {"csp_nonce": own if own is not None else LAZY(_nonce)}
 
 
 def _nonce() -> str:

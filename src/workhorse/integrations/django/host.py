@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.apps import apps
 from django.core.handlers.base import BaseHandler
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception, request_started
 
 from workhorse.asgi import ASGIApp, Receive, Scope, Send
 from workhorse.contracts import Database
 from workhorse.errors import SettingsError
+from workhorse.integrations.django.checks import refuse_errors
 from workhorse.integrations.django.conf import service_settings, units_alias
 from workhorse.integrations.django.database import DjangoDatabase
 from workhorse.integrations.django.place import PLACE, Place
@@ -52,8 +54,9 @@ class DjangoHost:
         """The project's settings.
 
         Raises:
-            SettingsError: see `conf.service_settings`.
+            SettingsError: see `conf.service_settings`; or a check of ours has found an error (`checks`).
         """
+        refuse_errors()
         return service_settings()
 
     def jobs(self) -> "tuple[Job[Any, Any], ...]":
@@ -70,7 +73,12 @@ class DjangoHost:
         return task_jobs()
 
     def enclose(self, layer: ASGIApp) -> ASGIApp:
-        """The unit layer, with a thread for each request."""
+        """The unit layer, with a thread for each request.
+
+        Raises:
+            SettingsError: a check of ours has found an error (`checks`).
+        """
+        refuse_errors()
 
         async def enclosed(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
@@ -108,12 +116,17 @@ def host_of(app: object, database: Database | None = None) -> DjangoHost | None:
     """The host of a Django project in which this app is installed; None for any other app, and on another database.
 
     Raises:
-        SettingsError: units cannot run on the project's database, or the app is not installed.
+        SettingsError: units cannot run on the project's database, the app is not installed, or it is a WSGI app.
     """
     if database is not None and not isinstance(database, DjangoDatabase):
         return None
     if not isinstance(app, BaseHandler):
         return None
+    if isinstance(app, WSGIHandler):
+        raise SettingsError(
+            "the service was given Django's WSGI app: make it Service(get_asgi_application(), ...), with"
+            " `from django.core.asgi import get_asgi_application`; sync views run there as they are"
+        )
     if not DJANGO_APPS.is_installed(APP):
         if database is None:
             return None

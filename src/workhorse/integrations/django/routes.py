@@ -152,5 +152,5 @@ def _operations_of(view: Any) -> Sequence[Any]:
     if not str(getattr(function, "__module__", "")).startswith("ninja."):
         return ()
     cells: Sequence[Any] = getattr(function, "__closure__", None) or ()
-    found = [getattr(cell.cell_contents, "operations", None) for cell in cells]
-    return next((one for one in found if isinstance(one, list)), ())
+    found: list[Any] = [getattr(cell.cell_contents, "operations", None) for cell in cells]
+    return next((one for one in found if one), ())

@@ -31,9 +31,7 @@ from django.tasks import Task, TaskContext, TaskResult, TaskResultStatus, task_b
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.exceptions import InvalidTask, InvalidTaskBackend
 from django.tasks.signals import task_enqueued, task_finished, task_started
-from django.utils import timezone
-from django.utils.json import normalize_json
-from django.utils.module_loading import import_string
+from django.utils import json, module_loading, timezone
 
 from workhorse.errors import SettingsError
 from workhorse.integrations.django.conf import units_alias
@@ -61,8 +59,8 @@ ENQUEUED: Final[Any] = task_enqueued
 STARTED: Final[Any] = task_started
 FINISHED: Final[Any] = task_finished
 TIMEZONE: Final[Any] = timezone
-NORMALIZE: Final[Any] = normalize_json
-IMPORT: Final[Any] = import_string
+JSON: Final[Any] = json
+LOADING: Final[Any] = module_loading
 
 OPTIONS: Final = {"atomic": True, "attempts": Retries().attempts}
 MAX_ATTEMPTS: Final = 1_000
@@ -85,7 +83,9 @@ class WorkhorseTasks(BaseTaskBackend):  # type: ignore[misc]  # Django has no ty
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, params)
-        options: Mapping[str, Any] = {**OPTIONS, **self.options}
+        self.alias: str = alias
+        self.queues: set[str]
+        options: Mapping[str, Any] = {**OPTIONS, **params.get("OPTIONS", {})}
         unknown = sorted(options.keys() - OPTIONS.keys())
         if unknown:
             raise INVALID(f"TASKS[{alias!r}]['OPTIONS'] has {', '.join(unknown)}; it may have {', '.join(OPTIONS)}")
@@ -102,7 +102,7 @@ class WorkhorseTasks(BaseTaskBackend):  # type: ignore[misc]  # Django has no ty
         Raises:
             InvalidTask: it cannot.
         """
-        super().validate_task(task)
+        cast("Any", super()).validate_task(task)
         _check_queue(task.queue_name)
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -142,7 +142,9 @@ class WorkhorseTasks(BaseTaskBackend):  # type: ignore[misc]  # Django has no ty
         if at is not None and at.tzinfo is None:  # without USE_TZ
             at = TIMEZONE.make_aware(at)
         enqueuer = _job_of(task.queue_name).options(priority=task.priority, at=at)
-        row = enqueuer.row(task.module_path, self.alias, NORMALIZE(list(args)), NORMALIZE(dict(kwargs)))
+        row = enqueuer.row(
+            task.module_path, self.alias, JSON.normalize_json(list(args)), JSON.normalize_json(dict(kwargs))
+        )
         return msgspec.structs.replace(row, attempts=self.attempts)
 
     def _enqueued(self, row: JobRow, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -161,7 +163,7 @@ def task_jobs() -> "tuple[Job[Any, Any], ...]":
         backends = [BACKENDS[alias] for alias in BACKENDS.settings]
     except (INVALID, UNKNOWN) as error:
         raise SettingsError(f"TASKS: {error}") from error
-    queues = {queue for one in backends if isinstance(one, WorkhorseTasks) for queue in one.queues}
+    queues: set[str] = {queue for one in backends if isinstance(one, WorkhorseTasks) for queue in one.queues}
     return tuple(_job_of(queue) for queue in sorted(queues))
 
 
@@ -172,7 +174,7 @@ def _job_of(queue: str) -> "Job[Any, Any]":
 
 async def run_task(task: str, backend: str, args: list[Any], kwargs: dict[str, Any]) -> None:
     """Run one task of Django's."""
-    meant = IMPORT(task)
+    meant = LOADING.import_string(task)
     if not isinstance(meant, TASK):
         raise INVALID(f"{task!r} is no task; whoever wrote that into the database meant something else")
     if meant.backend != backend:

@@ -24,13 +24,13 @@ from typing import Any, Final, cast
 from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
+from django import http, shortcuts
 from django.apps import apps
 from django.conf import settings
 from django.contrib import auth
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
-from django.shortcuts import resolve_url
-from django.utils.crypto import constant_time_compare
+from django.utils import crypto
 
 from workhorse.asgi import Reply, Scope
 from workhorse.errors import SettingsError, StoreUnavailable
@@ -47,8 +47,9 @@ __all__ = ["DjangoUsers", "scopes_of"]
 AUTH: Final[Any] = auth
 DJANGO_APPS: Final[Any] = apps
 DJANGO_SETTINGS: Final[Any] = settings
-RESOLVE: Final = cast("Callable[[Any], str]", resolve_url)
-SAME: Final = cast("Callable[[str, str], bool]", constant_time_compare)
+SHORTCUTS: Final[Any] = shortcuts
+CRYPTO: Final[Any] = crypto
+HTTP: Final[Any] = http
 AWAY: Final = cast("tuple[type[Exception], ...]", (Error, OSError))
 MISSET: Final = cast("type[Exception]", ImproperlyConfigured)
 
@@ -130,7 +131,8 @@ class DjangoUsers:
 
     def presents(self, credentials: Credentials) -> bool:
         """Whether the cookie is there, good or bad."""
-        return credentials.cookie is not None and bool(cookie_values(credentials.cookie, self._cookie))
+        cookie = credentials.cookie
+        return cookie is not None and (bool(cookie_values(cookie, self._cookie)) or self._as_django(cookie) is not None)
 
     def recall(self, credentials: Credentials, now: float) -> Principal | None:
         """Whom the cookie was found to prove at most `recall_seconds` ago."""
@@ -189,7 +191,8 @@ class DjangoUsers:
             return None
         path, query = scope["path"], scope.get("query_string", b"").decode("latin-1")
         page = quote(path, safe="/") + (f"?{query}" if query else "")
-        target = f"{RESOLVE(DJANGO_SETTINGS.LOGIN_URL)}?{AUTH.REDIRECT_FIELD_NAME}={quote(page, safe='/')}"
+        login = SHORTCUTS.resolve_url(DJANGO_SETTINGS.LOGIN_URL)
+        target = f"{login}?{AUTH.REDIRECT_FIELD_NAME}={quote(page, safe='/')}"
         headers = ((b"location", target.encode("ascii")), (b"cache-control", b"no-store"), (b"content-length", b"0"))
         return Reply(status=302, headers=headers, body=b"")
 
@@ -197,10 +200,17 @@ class DjangoUsers:
     def _cookie(self) -> bytes:
         return str(DJANGO_SETTINGS.SESSION_COOKIE_NAME).encode()
 
+    def _as_django(self, cookie: bytes) -> str | None:
+        """The cookie as Django's own request has it."""
+        found: str | None = HTTP.parse_cookie(cookie.decode("latin-1")).get(DJANGO_SETTINGS.SESSION_COOKIE_NAME)
+        return found
+
     def _read(self, credentials: Credentials) -> bytes:
-        values = cookie_values(credentials.cookie or b"", self._cookie)
-        if len(values) > 1:
-            raise Refused(Reason.AMBIGUOUS)  # one of them must be planted, and Django takes the last
+        cookie = credentials.cookie or b""
+        values = cookie_values(cookie, self._cookie)
+        # Of several one must be planted. So it must where Django, which is more lenient with blanks, finds another.
+        if len(values) > 1 or self._as_django(cookie) != (values[0].decode("latin-1") if values else None):
+            raise Refused(Reason.AMBIGUOUS)
         if not values or not values[0]:
             raise Refused(Reason.MISSING)
         if len(values[0]) > MAX_COOKIE_BYTES:
@@ -263,6 +273,5 @@ def _is_of(session: Any, user: Any) -> bool:
     kept = session.get(AUTH.HASH_SESSION_KEY)
     if not kept:
         return False
-    return SAME(kept, user.get_session_auth_hash()) or any(
-        SAME(kept, former) for former in user.get_session_auth_fallback_hash()
-    )
+    hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
+    return any(CRYPTO.constant_time_compare(kept, one) for one in hashes)

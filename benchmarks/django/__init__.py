@@ -1,0 +1,1 @@
+"""What Workhorse costs a Django project, beside what it replaces."""
