@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workhorse.settings.audit import AuditSettings
 from workhorse.settings.guard import GuardSettings
 from workhorse.settings.record import Names, Record, Secrets
 
@@ -263,6 +264,7 @@ class Settings(BaseSettings):
     idempotency: IdempotencySettings = IdempotencySettings()
     jobs: JobsSettings = JobsSettings()
     events: EventsSettings = EventsSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     operations: OperationsSettings = OperationsSettings()
 
