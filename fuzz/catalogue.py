@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from fuzz.harness import Harness, require
-from fuzz.harnesses import bodies, configuration, credentials, growth, heads, outputs
+from fuzz.harnesses import audit, bodies, configuration, credentials, growth, heads, outputs
 
 __all__ = ["CANARY", "HARNESSES", "UnknownHarness", "chosen"]
 
@@ -27,7 +27,7 @@ CANARY: Final = Harness(name="canary", run=fuzz_canary, seeds=(b"", b"abc"), max
 HARNESSES: Final[Mapping[str, Harness]] = MappingProxyType(
     {
         harness.name: harness
-        for module in (heads, bodies, credentials, outputs, configuration, growth)
+        for module in (heads, bodies, credentials, outputs, configuration, audit, growth)
         for harness in module.HARNESSES
     }
 )

@@ -15,7 +15,7 @@ from workhorse.sealer import Anchor, KeyText, LogReader, Sealer, SealerOptions
 from workhorse.state.postgres.migrate import apply_migrations
 from workhorse.units import Unit
 
-__all__ = ["KEYS", "ORIGIN", "TRUST", "emit", "on_log", "sealer", "verify_export"]
+__all__ = ["KEYS", "ORIGIN", "TRUST", "emit", "on_log", "on_sealed", "sealer", "verify_export"]
 
 KEYS = KeyText(LOG)
 
@@ -36,7 +36,13 @@ async def verify_export(database: Any, folder: Path, *, trust: Trust = TRUST, an
 
 
 def on_log(database_url: str, script: Callable[[Any, Sql], Awaitable[Any]]) -> Any:
-    """Run `script(database, sql)` on a migrated database."""
+    """Run `script(database, sql)` on a database that is migrated first."""
+    asyncio.run(apply_migrations(database_url, [WORKHORSE]))
+    return on_sealed(database_url, script)
+
+
+def on_sealed(database_url: str, script: Callable[[Any, Sql], Awaitable[Any]]) -> Any:
+    """Run `script(database, sql)` on a database as it is."""
     with psycopg.connect(database_url, autocommit=True) as connection:
 
         def sql(statement: str, *params: object) -> list[tuple[Any, ...]]:
@@ -44,7 +50,6 @@ def on_log(database_url: str, script: Callable[[Any, Sql], Awaitable[Any]]) -> A
             return cursor.fetchall() if cursor.description else []
 
         async def main() -> Any:
-            await apply_migrations(database_url, [WORKHORSE])
             async with open_database("pool", database_url) as database:
                 return await script(database, sql)
 

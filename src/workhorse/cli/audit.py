@@ -1,10 +1,14 @@
-"""`workhorse audit verify|prove|check|key`: what an auditor does with an export, and how keys are made.
+"""`workhorse audit verify|prove|check|key|export|status`: what an auditor does with an export, and how it is made.
 
     workhorse audit verify export --log-key 'bank.example/audit+1a2b3c4d+AUxb…'
     workhorse audit prove export 01900000-0000-7000-8000-000000000000 --show-data > transfer.tlog-proof
     workhorse audit check transfer.tlog-proof --log-key 'bank.example/audit+1a2b3c4d+AUxb…'
 
-It needs neither a database nor a network, and reads no settings: an auditor has only the export and public keys.
+    workhorse audit export export
+    workhorse audit prove 01900000-0000-7000-8000-000000000000 > transfer.tlog-proof
+
+The first three need neither a database nor a network, and read no settings: an auditor has only the export and public
+keys. The last two read the database (`audit_database`).
 """
 
 import argparse
@@ -42,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--json", action="store_true", help="the report as JSON")
     verify.set_defaults(on_audit=_verify)
     prove = verbs.add_parser("prove", help="make the proof that one event is in the log")
-    prove.add_argument("folder", type=Path)
+    prove.add_argument("folder", type=Path, nargs="?", help="of an export (default: from the database)")
     prove.add_argument("event", help="its id, or its index in the log")
     prove.add_argument("--show-data", action="store_true", help="put the event's data into the proof too")
     prove.set_defaults(on_audit=_prove)
@@ -51,6 +55,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check.set_defaults(on_audit=_check)
     for verb in (verify, check):
         _configure_trust(verb)
+    export = verbs.add_parser("export", help="write the log of the database into a folder, for an auditor")
+    export.add_argument("folder", type=Path, help="a new one")
+    export.add_argument("--without-events", action="store_true", help="the log alone, without the events' data")
+    export.set_defaults(on_audit=_export_database)
+    status = verbs.add_parser("status", help="how far the log of the database is sealed and signed")
+    status.add_argument(
+        "--most-seconds", type=float, default=60.0, help="fail if an event waits longer (default: %(default)g)"
+    )
+    status.set_defaults(on_audit=_status)
     key = verbs.add_parser("key", help="make a key: the private one into a file, the public one to standard output")
     key.add_argument("name", help="who signs, such as bank.example/audit")
     key.add_argument("file", type=Path, help="a new file")
@@ -96,7 +109,23 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def _export_database(arguments: argparse.Namespace) -> int:
+    from workhorse.cli.audit_database import export_to  # noqa: PLC0415 - it needs cryptography
+
+    return export_to(arguments.folder, with_events=not arguments.without_events)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from workhorse.cli.audit_database import print_status  # noqa: PLC0415 - it needs cryptography
+
+    return print_status(most_seconds=arguments.most_seconds)
+
+
 def _prove(arguments: argparse.Namespace) -> int:
+    if arguments.folder is None:
+        from workhorse.cli.audit_database import prove_from_database  # noqa: PLC0415 - it needs cryptography
+
+        return prove_from_database(arguments.event, show_data=arguments.show_data)
     from workhorse.audit import prove  # noqa: PLC0415
     from workhorse.audit.checkpoints import Checkpoint  # noqa: PLC0415
     from workhorse.audit.export import read_tile_of  # noqa: PLC0415

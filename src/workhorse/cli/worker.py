@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Work until told to stop."""
     service = load_service(arguments.target)
-    if not service.jobs and not service.feeds:
+    if not service.jobs and not service.feeds and not service.settings.audit.origin:
         raise SettingsError(
             "the service has no jobs and no feeds; tell it of them: Service(app, jobs=[send_advice, ...])"
         )
@@ -71,6 +71,11 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
         await stack.enter_async_context(asking(service, rooms))
         await stack.enter_async_context(answering(rooms))
         await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
+        if rooms.settings.audit.origin:
+            from workhorse.sealer.hosting import sealing  # noqa: PLC0415 - it needs cryptography, an extra
+
+            sealer = sealing(rooms.settings, database, log=rooms.log, metrics=rooms.metrics)
+            await stack.enter_async_context(sealer)
         if not service.jobs:
             await _until_told(asyncio.create_task(asyncio.Event().wait(), name="feeds alone"), None)
             return

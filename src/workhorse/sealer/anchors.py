@@ -76,7 +76,7 @@ class FileAnchor:
         await asyncio.to_thread(self._keep, note)
 
     def all(self) -> list[bytes]:
-        """All that were kept, the oldest first, as `verify` takes them for anchors.
+        """All that were kept whole, the oldest first, as `verify` takes them for anchors.
 
         Raises:
             AnchorUnreachable: the file cannot be read.
@@ -87,7 +87,7 @@ class FileAnchor:
             return []
         except OSError as error:
             raise AnchorUnreachable(f"the anchor {self.path} cannot be read: {error.strerror}") from error
-        return [one for one in raw.split(SEPARATOR)[:-1] if one]
+        return [one for one in raw.split(SEPARATOR)[:-1] if _is_note(one)]
 
     def _last(self) -> Note | None:
         try:
@@ -130,13 +130,19 @@ def _last_note(descriptor: int, path: Path) -> Note | None:
     size = os.fstat(descriptor).st_size
     tail = os.pread(descriptor, TAIL_BYTES, max(0, size - TAIL_BYTES))
     for raw in reversed(tail.split(SEPARATOR)[:-1]):
-        try:
+        if _is_note(raw):
             return Note.parse(raw)
-        except Malformed:
-            continue
     if size:
         raise Malformed(f"the anchor {path} has no whole checkpoint in its last {TAIL_BYTES} bytes")
     return None
+
+
+def _is_note(raw: bytes) -> bool:
+    try:
+        Note.parse(raw)
+    except Malformed:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -138,6 +138,7 @@ class Sealer:
         idle, retry = BUSY_SECONDS, RETRY_SECONDS
         while True:
             try:
+                await self._prepare()
                 sealed = await self._reader.turn()
                 if time.monotonic() - self._signed_at >= self._options.sign_every_seconds:
                     await self.sign()
@@ -246,7 +247,8 @@ class Sealer:
             # A key that is in nobody's place is told of; one that replaces an unknown one is not.
             rows = await store.rows(work, "last_checkpoint")
             if rows:
-                open_kept("the last checkpoint", Note.parse(rows[0][1].encode()), keys.trust(origin))
+                last = open_kept("the last checkpoint", Note.parse(rows[0][1].encode()), keys.trust(origin))
+                await check_against(store, work, log, [last])
             old, _ = (await store.rows(work, "announced"))[0]
             if old != verifier:
                 event = await work.emit(KEY_CHANGED, subject=origin, data={"old": old, "new": verifier})

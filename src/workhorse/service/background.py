@@ -71,6 +71,11 @@ async def working(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
 
             database = service.database_of(rooms)
             await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
+        if rooms.settings.audit.origin:
+            from workhorse.sealer.hosting import sealing  # noqa: PLC0415 - it needs cryptography, an extra
+
+            sealer = sealing(rooms.settings, service.database_of(rooms), log=rooms.log, metrics=rooms.metrics)
+            await stack.enter_async_context(sealer)
         if service.jobs:
             await stack.enter_async_context(_running_jobs(service, rooms))
         yield

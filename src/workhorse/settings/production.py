@@ -5,6 +5,7 @@ from ipaddress import ip_network
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from workhorse.settings.audit import AuditSettings
 from workhorse.settings.guard import GuardSettings
 from workhorse.settings.records import OperationsSettings, Settings
 
@@ -63,6 +64,7 @@ def unsafe_settings(settings: Settings) -> list[UnsafeSetting]:
             UnsafeSetting("cache.url", "the connection crosses the network in plain text", "use rediss:// in CACHE_URL")
         )
     faults += _unsafe_of_guard(guard)
+    faults += _unsafe_of_audit(settings.audit)
     faults += _unsafe_of_operations(settings.operations)
     if settings.server.reload:
         faults.append(UnsafeSetting("server.reload", "reloading is for development", "set server.reload to false"))
@@ -107,6 +109,15 @@ def _unsafe_of_guard(guard: GuardSettings) -> Iterator[UnsafeSetting]:
             "guard.hsts_seconds",
             "a browser's first request may go in plain text",
             "leave it at 63072000, or try it out with 300",
+        )
+
+
+def _unsafe_of_audit(audit: AuditSettings) -> Iterator[UnsafeSetting]:
+    if audit.origin and audit.key is None and audit.key_file is not None and not audit.insecure_key_file:
+        yield UnsafeSetting(
+            "audit.key_file",
+            "whoever has this machine has the log's private key",
+            "set audit.key from a secret store, or audit.insecure_key_file if the file is a mounted secret",
         )
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workhorse.settings.analytics import AnalyticsSettings
+from workhorse.settings.audit import AuditSettings
 from workhorse.settings.guard import GuardSettings
 from workhorse.settings.record import Names, Record, Secrets
 
@@ -269,6 +270,7 @@ class Settings(BaseSettings):
     idempotency: IdempotencySettings = IdempotencySettings()
     jobs: JobsSettings = JobsSettings()
     events: EventsSettings = EventsSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     operations: OperationsSettings = OperationsSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()

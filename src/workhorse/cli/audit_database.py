@@ -1,0 +1,94 @@
+"""The verbs of `workhorse audit` that an operator uses, beside the database: export, status, and proofs from it.
+
+They read the settings for where the database is, and need no key: what they give away is checked by whoever gets it.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+from workhorse.errors import SettingsError
+from workhorse.sealer.reading import LogReader, LogStatus
+from workhorse.service.rooms import find_urls
+from workhorse.settings import Settings, load_settings
+from workhorse.state.postgres.database import PostgresDatabase
+
+__all__ = ["export_to", "print_status", "prove_from_database", "render_status"]
+
+STATEMENT_SECONDS = 600.0
+
+
+def export_to(folder: Path, *, with_events: bool) -> int:
+    """Write an export into a new folder."""
+
+    async def main() -> int:
+        async with _reader(load_settings()) as reader:
+            try:
+                checkpoint = await reader.export(folder, with_events=with_events)
+            except OSError as error:
+                raise SettingsError(f"the export cannot be written: {error}") from error
+        sys.stdout.write(f"{checkpoint.size} entries of {checkpoint.origin} are in {folder}\n")
+        return 0
+
+    return asyncio.run(main())
+
+
+def prove_from_database(event: str, *, show_data: bool) -> int:
+    """Write the proof of an event to standard output."""
+    try:
+        event_id = UUID(event)
+    except ValueError as error:
+        raise SettingsError(f"{event!r} is no event's id; for an index: prove FOLDER INDEX") from error
+
+    async def main() -> int:
+        async with _reader(load_settings()) as reader:
+            proof = await reader.prove(event_id, show_data=show_data)
+        if proof is None:
+            sys.stderr.write(f"workhorse: no checkpoint covers the event {event_id} yet, or there is none of this id\n")
+            return 1
+        sys.stdout.buffer.write(proof)
+        return 0
+
+    return asyncio.run(main())
+
+
+def print_status(*, most_seconds: float) -> int:
+    """Say how the log stands; 1 if events wait longer than they may."""
+
+    async def main() -> int:
+        async with _reader(load_settings()) as reader:
+            status = await reader.status()
+        sys.stdout.write(render_status(status))
+        late = status.waiting > 0 and status.oldest_waiting_seconds > most_seconds
+        if late:
+            sys.stderr.write("workhorse: the sealer stands still or is behind; its log says `audit.refused` and why\n")
+        return 1 if late or status.origin is None else 0
+
+    return asyncio.run(main())
+
+
+def render_status(status: LogStatus) -> str:
+    """The status for people."""
+    age = status.checkpoint_age_seconds
+    signed = "nothing" if age is None else f"{status.signed} entries, {age:.0f} s ago"
+    oldest = f", the oldest for {status.oldest_waiting_seconds:.1f} s" if status.waiting else ""
+    return (
+        f"log         {status.origin or 'none: nothing was sealed in this database'}\n"
+        f"sealed      {status.size} entries\n"
+        f"signed      {signed}\n"
+        f"waiting     {status.waiting} events{oldest}\n"
+    )
+
+
+@asynccontextmanager
+async def _reader(settings: Settings) -> AsyncGenerator[LogReader]:
+    async with find_urls(settings) as urls:
+        database = PostgresDatabase(urls.database, pool_max=1, statement_timeout_seconds=STATEMENT_SECONDS)
+        await database.open()
+        try:
+            yield LogReader(database)
+        finally:
+            await database.close()

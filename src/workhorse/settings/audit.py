@@ -1,0 +1,26 @@
+"""The settings of the audit log."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from workhorse.settings.record import Names, Record
+
+__all__ = ["AuditSettings"]
+
+
+class AuditSettings(Record):
+    """The audit log over the journal. It is sealed by `workhorse worker`, and in development by the service too."""
+
+    origin: str = Field(default="", description="The log's name, such as `bank.example/audit`; empty: none is kept.")
+    key: SecretStr | None = Field(default=None, description="The private key that signs, from `workhorse audit key`.")
+    key_file: Path | None = Field(
+        default=None, description="The file of that key instead, for development. Production refuses it."
+    )
+    insecure_key_file: bool = Field(default=False, description="Take it in production, where it is a mounted secret.")
+    older_keys: Names = Field(default=(), description="The public keys of earlier signers.")
+    anchor_file: Path | None = Field(
+        default=None, description="A file that each signed checkpoint is appended to, best on another machine's disk."
+    )
+    batch: int = Field(default=1000, ge=1, le=5000, description="Events that are sealed in one transaction at most.")
+    sign_every_seconds: float = Field(default=1.0, ge=0, le=3600, description="Pause between two signatures.")
