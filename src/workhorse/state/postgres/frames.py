@@ -207,8 +207,8 @@ class PostgresFrames:
         while True:
             slept = bool(self._idle)
             connection = self._idle.pop() if slept else await self._run(self._connect)
+            cursor = connection.cursor()
             try:
-                cursor = connection.cursor()
                 schema = await self._run(cursor.adbc_execute_schema, statement, cancel=cursor.adbc_cancel)
             except BaseException as error:
                 with contextlib.suppress(Exception):
