@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +26,7 @@ from workhorse.analytics.imports import (
     import_file,
     importing,
 )
+from workhorse.embedded import Attachment, drop_database, fresh_database
 from workhorse.migrations import WORKHORSE
 from workhorse.state.postgres.ingest import PostgresIngest
 from workhorse.state.postgres.migrate import apply_migrations
@@ -35,13 +37,23 @@ TABLE = """CREATE TABLE accounts (
     kind mood, note text DEFAULT 'none', twice int8 GENERATED ALWAYS AS (id * 2) STORED)"""
 
 
-@pytest.fixture
-def table_url(database_url: str) -> str:
-    asyncio.run(apply_migrations(database_url, [WORKHORSE]))
-    with psycopg.connect(database_url) as connection:
+@pytest.fixture(scope="module")
+def migrated_url(servers: Attachment) -> Iterator[str]:
+    url = fresh_database(servers.database_url)
+    asyncio.run(apply_migrations(url, [WORKHORSE]))
+    with psycopg.connect(url) as connection:
         connection.execute("CREATE TYPE mood AS ENUM ('good', 'bad')")
         connection.execute(TABLE)
-    return database_url
+    yield url
+    drop_database(url)
+
+
+@pytest.fixture
+def table_url(migrated_url: str) -> str:
+    """The table, empty, and no file known."""
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute("TRUNCATE accounts, workhorse.imports")
+    return migrated_url
 
 
 def rows_of(url: str, query: str = "SELECT id, name FROM accounts ORDER BY id") -> list[tuple[Any, ...]]:
@@ -207,7 +219,7 @@ def test_an_import_that_dies_on_its_way_goes_on_where_it_stood(
             if chunks == 2:
                 raise ConnectionError
 
-    options = ImportOptions(mode=mode)
+    options = ImportOptions(mode=mode, limits=Limits(line_bytes=50_000))
     with pytest.raises(ConnectionError):
         asyncio.run(import_file(path, into="accounts", sink=lambda: Dying(table_url), options=options))
     (stands,) = rows_of(table_url, "SELECT count(*) FROM accounts")[0]

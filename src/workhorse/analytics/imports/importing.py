@@ -182,8 +182,8 @@ class _Import:
         self._stop = stop
         self._queries = load_queries("workhorse.analytics.imports", "sql/queries.sql")
         self._digest = _digest(path, format_, options)
-        self._read = 0
-        """Rows of the file that are behind us in the ledger."""
+        self._began = self._read = 0
+        """Rows of the file that were behind us when this run began, and that are now, in the ledger."""
         self._written = 0
 
     def run(self) -> ImportReport:
@@ -196,7 +196,8 @@ class _Import:
         assert isinstance(written, int)
         if done:
             return ImportReport(rows=read, written=written, refused=0, again=True)
-        self._read, self._written = read, written
+        self._read = self._began = read
+        self._written = written
         rows = self._all() if self._options.mode == "all" else self._chunks()
         return ImportReport(
             rows=rows, written=self._written, refused=rows - self._written, again=False, bad=tuple(self._bad.first)
@@ -218,8 +219,7 @@ class _Import:
                 ) from error
             rows += consumed
             self._progress(rows)
-        self._move(rows, rows, done=True)
-        self._sink.commit()
+        self._settle(rows, rows, done=True)
         return rows
 
     def _chunks(self) -> int:
@@ -229,50 +229,44 @@ class _Import:
             rows += consumed
             if rows <= before:
                 continue
-            if rows - consumed < before:  # written by a version that cut otherwise
-                chunk, numbers = _behind(chunk, numbers, before)
-            self._write(chunk, numbers, rows)
+            # An earlier run may have ended within this chunk.
+            part = (chunk, numbers) if rows - consumed >= before else _behind(chunk, numbers, before)
+            self._write(*part, rows)
             self._progress(rows)
-        self._move(rows, 0, done=True)
-        self._sink.commit()
+        self._settle(rows, 0, done=True)
         return rows
 
     def _write(self, chunk: list[Any], numbers: list[int], upto: int) -> None:
-        """Write a chunk in one transaction, without the rows that the database refuses.
+        """Write a chunk, without the rows that the database refuses.
 
-        What it refuses is tried in halves, each behind a savepoint, until the rows that it refuses stand alone.
+        What it refuses is tried in halves, in order, until the rows that it refuses stand alone. Each part that it takes
+        is a transaction of its own, which moves the position to its last row.
         """
         import pyarrow as pa  # noqa: PLC0415 - an optional library
 
         waiting: list[tuple[Any, list[int]]] = [(pa.Table.from_batches(chunk), numbers)] if chunk else []
-        written = 0
-        refused: list[BadRow] = []
         while waiting:
             table, named = waiting.pop()
-            self._sink.ask("SAVEPOINT part")
             try:
                 self._sink.load(self._target.schema, self._target.table, table.to_batches())
+                self._settle(named[-1] if waiting else upto, table.num_rows, done=False)
             except QueryFailed as error:
-                self._sink.ask("ROLLBACK TO SAVEPOINT part")
+                self._sink.rollback()
                 if table.num_rows > 1:
                     middle = table.num_rows // 2
                     waiting += [(table.slice(middle), named[middle:]), (table.slice(0, middle), named[:middle])]
                     continue
-                refused.append(BadRow.of(named[0], "", table.to_pylist()[0], str(error)))
-                if len(refused) > self._options.most_bad_rows:
-                    break
-            else:
-                written += table.num_rows
-                self._sink.ask("RELEASE SAVEPOINT part")
-        self._bad.add(refused)
-        self._move(upto, written, done=False)
-        self._sink.commit()
+                self._bad.add([BadRow.of(named[0], "", table.to_pylist()[0], str(error))])
+        if self._read < upto:
+            self._settle(upto, 0, done=False)
 
-    def _move(self, read: int, written: int, *, done: bool) -> None:
+    def _settle(self, read: int, written: int, *, done: bool) -> None:
+        """Commit what was loaded, with the position behind it."""
         key = (self._target.name, self._digest)
         if not self._sink.ask(self._queries["move"], (*key, read, written, done, self._read)):
             self._sink.rollback()
             raise ImportBusy(f"another process imports {self._path.name} into {self._target.name}; its run goes on")
+        self._sink.commit()
         self._read = read
         self._written += written
 
@@ -313,8 +307,7 @@ class _Import:
 
         numbers = raw.numbers if raw.numbers is not None else list(range(before + 1, before + 1 + raw.rows.num_rows))
         misfits: set[int] = set()
-        # Rows behind those that an earlier run has written were told of by that run.
-        fresh = before + raw.consumed > self._read
+        # Of rows that an earlier run has left behind, that run has told.
         told: list[BadRow] = list(raw.refused)
         arrays: list[Any] = []
         for name, column in matched.items():
@@ -323,8 +316,7 @@ class _Import:
             for index, value, reason in faults:
                 misfits.add(index)
                 told.append(BadRow.of(numbers[index], name, value, reason))
-        if fresh:
-            self._bad.add(sorted(told, key=lambda bad: bad.row))
+        self._bad.add(sorted((bad for bad in told if bad.row > self._began), key=lambda bad: bad.row))
         schema = pa.schema([pa.field(column.name, column.type) for column in matched.values()])
         batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
         if misfits:
