@@ -79,7 +79,7 @@ UNFIT = ["'infinity'::timestamptz", "'-infinity'::timestamp", "'infinity'::date"
 
 def test_what_arrow_has_no_place_for_is_refused_by_name_or_null(database_url: str) -> None:
     for text in UNFIT:
-        query = f"SELECT {text} AS odd UNION ALL SELECT NULL"
+        query = f"SELECT {text} AS odd FROM generate_series(1, 2)"  # noqa: S608 - the words above
         with pytest.raises(QueryFailed, match="'odd' has"):
             arrow(database_url, query)
         assert arrow(database_url, query, unfit="null").to_pylist() == [{"odd": None}, {"odd": None}]
@@ -95,7 +95,7 @@ def test_an_array_of_two_dimensions_does_not_come_flat(database_url: str) -> Non
 
 
 def test_names_of_columns_are_kept_whatever_they_hold(database_url: str) -> None:
-    query = 'SELECT 1 AS "a""b", array[1] AS "it\'s; --", \'x\'::inet::text AS c FROM (SELECT 1) z WHERE false'
+    query = 'SELECT 1 AS "a""b", array[1] AS "it\'s; --", 2 AS c FROM (SELECT 1) z WHERE false'
     assert arrow(database_url, query).schema.names == ['a"b', "it's; --", "c"]
 
 
@@ -131,7 +131,7 @@ def test_what_goes_out_comes_in_again_the_same(database_url: str, tmp_path: Path
             connection.execute(f"CREATE TABLE {name} ({COLUMNS})".encode())
         with connection.cursor() as cursor:
             made = [(*row[:7], None if row[7] is None else json.dumps(row[7]), *row[8:]) for row in rows]
-            cursor.executemany(f"INSERT INTO a VALUES ({', '.join(['%s'] * 11)})".encode(), made)
+            cursor.executemany(f"INSERT INTO a VALUES ({', '.join(['%s'] * 11)})".encode(), made)  # noqa: S608 - marks
         connection.execute("TRUNCATE workhorse.imports")
     table = arrow(database_url, "SELECT * FROM a")
     pyarrow.parquet.write_table(table, tmp_path / "b.parquet")

@@ -239,8 +239,8 @@ class _Import:
     def _write(self, chunk: list[Any], numbers: list[int], upto: int) -> None:
         """Write a chunk, without the rows that the database refuses.
 
-        What it refuses is tried in halves, in order, until the rows that it refuses stand alone. Each part that it takes
-        is a transaction of its own, which moves the position to its last row.
+        What it refuses is tried in halves, in order, until the rows that it refuses stand alone. Each part that it
+        takes is a transaction of its own, which moves the position to its last row.
         """
         import pyarrow as pa  # noqa: PLC0415 - an optional library
 
