@@ -116,9 +116,11 @@ def _json(array: Any, *, marked: bool) -> Any:
     import pyarrow as pa  # noqa: PLC0415 - an optional library
     import pyarrow.compute as pc  # noqa: PLC0415 - as above
 
-    for text in array.to_pylist():
-        if text is not None:
-            msgspec.json.decode(text.encode())
+    texts = array.drop_null()
+    # All as one array of JSON, which costs a tenth of each by itself. Where two wrong ones make a right one together,
+    # Postgres still refuses them.
+    if len(texts) and len(msgspec.json.decode(b"[%s]" % _joined(texts, ","), type=list[msgspec.Raw])) != len(texts):
+        raise ValueError("is more than one value of JSON, or none")
     if pc.any(pc.match_substring(array, "\\u0000")).as_py():
         raise ValueError("has \\u0000, which Postgres does not keep")
     if not marked:
@@ -138,8 +140,18 @@ def _uuids(array: Any) -> Any:
         raise ValueError("is no UUID")
     if texts.null_count:
         return pa.array([None if text is None else UUID(text).bytes for text in texts.to_pylist()], pa.binary(16))
-    hexes = "".join(texts.to_pylist()).replace("-", "")
-    return pa.Array.from_buffers(pa.binary(16), len(texts), [None, pa.py_buffer(bytes.fromhex(hexes))])
+    packed = bytes.fromhex(_joined(pc.replace_substring(texts, "-", ""), "").decode())
+    return pa.Array.from_buffers(pa.binary(16), len(texts), [None, pa.py_buffer(packed)])
+
+
+def _joined(texts: Any, between: str) -> bytes:
+    """All texts of an array as one, in one call."""
+    import pyarrow as pa  # noqa: PLC0415 - an optional library
+    import pyarrow.compute as pc  # noqa: PLC0415 - as above
+
+    whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+    joined: bytes = pc.binary_join(whole, between)[0].as_buffer().to_pybytes()
+    return joined
 
 
 def _bytes(array: Any) -> Any:
