@@ -10,7 +10,8 @@ JOBS    ?= 2
 SECONDS ?= 600
 
 .PHONY: help demo demo-clinic test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
-        bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-django bench-cache lock clean
+        bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-django bench-cache bench-analytics \
+        lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +114,11 @@ bench-django: $(READY) ## Time a Django view with Django's own middleware and wi
 bench-cache: $(READY) ## Time the cache beside aiocache and cashews.
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m cache $(ARGS)
+
+bench-analytics: $(READY) ## Time tables out and in beside an ORM, COPY and ADBC.
+	@$(BIN)/python benchmarks/environment.py
+	@cd benchmarks && .venv/bin/python -m analytics exports $(ARGS)
+	@cd benchmarks && .venv/bin/python -m analytics imports $(ARGS)
 
 lock: $(READY) ## Renew the locked requirements (all hashed, no registry named).
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt

@@ -9,7 +9,7 @@ from workhorse.errors import WorkhorseError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FrameSource", "FrameStream", "QueryFailed"]
+__all__ = ["FrameSink", "FrameSource", "FrameStream", "QueryFailed"]
 
 
 class QueryFailed(WorkhorseError):
@@ -50,4 +50,36 @@ class FrameSource(Protocol):
             DatabaseTimeout: the database ended the query, before its first row or at a later one.
             QueryFailed: the database refused it.
         """
+        ...
+
+
+class FrameSink(Protocol):
+    """One connection that takes batches into tables. It blocks: it is used in a thread, by one caller at a time."""
+
+    def ask(self, statement: str, params: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        """Run a statement with `$1`, `$2`, in the transaction, and return its rows, of which there are few.
+
+        Raises:
+            QueryFailed: the database refused it.
+        """
+        ...
+
+    def load(self, schema: str, table: str, batches: "Sequence[pa.RecordBatch]") -> None:
+        """Put batches into a table, by the names of their columns, in the transaction. Their types are not cast.
+
+        Raises:
+            QueryFailed: the database refused a row; the transaction can only be rolled back.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Commit, and begin the next transaction."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo what was done since the last commit."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection, which undoes what was not committed."""
         ...

@@ -40,6 +40,8 @@ _PLACEHOLDER: Final = re.compile(
 MAX_STATEMENT: Final = 1_000_000
 # How long a cancelled read may take to come back, before its connection is left to its thread.
 CANCEL_SECONDS: Final = 10.0
+# The words of the server within those of the driver.
+SAID: Final = re.compile(r"ERROR:\s+([^\n]*)")
 # What the server says of a statement that took too long, a lock that was not had, and a session that ends.
 TIMED_OUT: Final = ("statement timeout", "lock timeout", "SQLSTATE: 57014", "SQLSTATE: 55P03")
 AWAY: Final = ("08", "57P", "53300")
@@ -207,8 +209,8 @@ class PostgresFrames:
         while True:
             slept = bool(self._idle)
             connection = self._idle.pop() if slept else await self._run(self._connect)
+            cursor = connection.cursor()
             try:
-                cursor = connection.cursor()
                 schema = await self._run(cursor.adbc_execute_schema, statement, cancel=cursor.adbc_cancel)
             except BaseException as error:
                 with contextlib.suppress(Exception):
@@ -316,4 +318,6 @@ def told(error: Exception) -> Exception:
         return DatabaseTimeout("The query took too long. Ask for less.")
     if state.startswith(AWAY) or any(words in text for words in LOST):
         return DatabaseUnavailable()
-    return QueryFailed(f"the database refused the query: {text.strip()}")
+    # Not the whole text, which has the statement, and so the values that were bound.
+    said = SAID.search(text)
+    return QueryFailed(f"the database refused it: {said[1] if said else type(error).__name__}")

@@ -1,0 +1,5 @@
+"""Reads tables that a service answers with, from any program: needs pyarrow, and nothing of a service."""
+
+from workhorse.client.tables import CutShort, read_pandas, read_polars, read_table, stream_batches
+
+__all__ = ["CutShort", "read_pandas", "read_polars", "read_table", "stream_batches"]
