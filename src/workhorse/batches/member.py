@@ -238,6 +238,10 @@ class ShareOfWork(Work):
         if len(self._rows) >= FULL_ROWS:
             await self._pass_on()
 
+    async def put_last(self, kind: Callable[[], Outbox[R]], row: R) -> None:
+        """The same as `put`: what the member's reply decides, the batch writes."""
+        await self.put(kind, row)
+
     async def flush(self) -> None:
         """Write what waits now, that of the batch and of this member."""
         await self._pass_on()

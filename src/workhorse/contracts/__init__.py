@@ -16,6 +16,7 @@ from workhorse.contracts.cache import (
 )
 from workhorse.contracts.counters import CounterStore, Exactness, Grant, ReadyCounters
 from workhorse.contracts.lease import LeaseAnswer, LeaseGuarantee, LeaseHeld, LeaseLost, LeaseStore
+from workhorse.contracts.recorder import Recorder
 from workhorse.contracts.sessions import SessionRecord, SessionStore
 from workhorse.contracts.transactions import (
     ON_USUAL_TERMS,
@@ -49,6 +50,7 @@ __all__ = [
     "LeaseStore",
     "Query",
     "ReadyCounters",
+    "Recorder",
     "Rows",
     "SessionRecord",
     "SessionStore",

@@ -10,6 +10,7 @@ fails at the commit undoes the whole request, and says so to nobody who could me
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -23,7 +24,7 @@ from workhorse.context import CURRENT, RequestContext
 from workhorse.contracts import Query
 from workhorse.sql import load_queries
 
-__all__ = ["MAX_DATA_BYTES", "MAX_SUBJECT", "MAX_TYPE", "Event", "EventBox", "time_ordered_id"]
+__all__ = ["MAX_DATA_BYTES", "MAX_SUBJECT", "MAX_TYPE", "Event", "EventBox", "append_once", "time_ordered_id"]
 
 MAX_TYPE: Final = 100
 """Characters."""
@@ -117,21 +118,13 @@ class EventBox:
         """Give the events as one statement, and forget them."""
         if not self._events:
             return None
-        rows = [
-            {
-                "id": event.id,
-                "type": event.type,
-                "subject": event.subject,
-                "data": msgspec.Raw(event.data),
-                "occurred_at": event.occurred_at,
-                "request_id": event.request_id or None,
-                "trace_id": event.trace_id or None,
-                "principal": event.principal or None,
-            }
-            for event in self._events
-        ]
-        self._events, self._bytes = [], 0
-        return Query(_append_sql(), (_encode(rows).decode(),))
+        events, self._events, self._bytes = self._events, [], 0
+        return Query(_sql("append_events"), (_rows_of(events),))
+
+
+def append_once(events: Sequence[Event]) -> tuple[str, Sequence[object]]:
+    """The statement that appends events outside of a unit, and its parameters. Run twice it appends them once."""
+    return _sql("append_once"), (_rows_of(events),)
 
 
 def time_ordered_id(nanoseconds: int) -> UUID:
@@ -149,8 +142,25 @@ def _caller(request: RequestContext | None) -> str:
 
 
 @cache
-def _append_sql() -> str:
-    return load_queries("workhorse.journal", "sql/queries.sql")["append_events"]
+def _sql(name: str) -> str:
+    return load_queries("workhorse.journal", "sql/queries.sql")[name]
+
+
+def _rows_of(events: Sequence[Event]) -> str:
+    rows = [
+        {
+            "id": event.id,
+            "type": event.type,
+            "subject": event.subject,
+            "data": msgspec.Raw(event.data),
+            "occurred_at": event.occurred_at,
+            "request_id": event.request_id or None,
+            "trace_id": event.trace_id or None,
+            "principal": event.principal or None,
+        }
+        for event in events
+    ]
+    return _encode(rows).decode()
 
 
 def _json_of(type_: str, data: object) -> bytes:

@@ -316,6 +316,7 @@ class Service:
                     sessions=rooms.stores.sessions,
                     api_keys=rooms.stores.api_keys,
                     counters=rooms.stores.counters,
+                    recorder=rooms.trail,
                 )
             )
         bind_caching(self, rooms)
@@ -353,6 +354,7 @@ class Service:
             log=rooms.log,
             access_lines=settings.log.access,
             metrics=rooms.metrics,
+            trail=rooms.trail,
             routed=self._reader,
         )
 

@@ -28,6 +28,7 @@ __all__ = [
     "JobsSettings",
     "LogSettings",
     "OperationsSettings",
+    "RecordsSettings",
     "ServerSettings",
     "SettingRow",
     "Settings",
@@ -206,6 +207,24 @@ class EventsSettings(Record):
     )
 
 
+class RecordsSettings(Record):
+    """Audit records of what has no unit: denials, failures, logins (docs/audit-records.md)."""
+
+    denials: Literal["audited", "all"] = Field(
+        default="audited", description="Which refused requests are recorded: those of audited routes, or all."
+    )
+    logins: bool = Field(default=True, description="Record logins, failed logins and logouts.")
+    fail_closed: bool = Field(
+        default=False, description="Send no refusal, and let nobody log in, before the record of it is stored."
+    )
+    max_waiting: int = Field(
+        default=10_000, ge=1, description="Records that wait to be stored at most; more are dropped, and counted."
+    )
+    store_timeout_seconds: float = Field(
+        default=5, gt=0, description="Longest wait for a record that is to be stored before its reply."
+    )
+
+
 class LogSettings(Record):
     """What the process writes to standard output."""
 
@@ -269,6 +288,7 @@ class Settings(BaseSettings):
     idempotency: IdempotencySettings = IdempotencySettings()
     jobs: JobsSettings = JobsSettings()
     events: EventsSettings = EventsSettings()
+    records: RecordsSettings = RecordsSettings()
     log: LogSettings = LogSettings()
     operations: OperationsSettings = OperationsSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()

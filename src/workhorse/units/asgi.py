@@ -23,6 +23,7 @@ from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, route_path, sen
 from workhorse.context import CURRENT
 from workhorse.contracts import Database, Query, Terms, Transaction
 from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem
+from workhorse.journal import record_rules
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import render_problem, request_instance
 from workhorse.sql import load_queries
@@ -30,7 +31,7 @@ from workhorse.state.postgres.faults import overwhelmed
 from workhorse.telemetry.metrics import Registry
 from workhorse.units.body import Body, ClientGone
 from workhorse.units.call import Call, Rules
-from workhorse.units.exchange import Exchange, RunAgain, Stage
+from workhorse.units.exchange import Exchange, RunAgain, Stage, note_outcome
 from workhorse.units.idempotency import (
     Caller,
     Claim,
@@ -102,6 +103,7 @@ class UnitLayer:
         self._database = database
         self._replica = replica if replica is not None else database
         self._policies = policies if policies is not None else PolicyTable()
+        self._audits = record_rules(self._policies)
         self._caller = caller
         self._options = options if options is not None else UnitOptions()
         key = self._options.reply_key
@@ -133,6 +135,8 @@ class UnitLayer:
         call = Call(scope, Body(receive), send, self._database, terms_of(policy))
         if call.terms.read_only:
             call.database = self._replica
+        elif policy is not None and policy.audit:
+            call.audit, call.path = self._audits[policy.pattern], path
         if policy is None or not policy.idempotent:
             await self._run(call)
             return
@@ -248,6 +252,7 @@ class UnitLayer:
         kept = answer(call.claim, row, self._rules.seal)
         if isinstance(kept, Reply):
             self._outcomes.labels("replayed").add(1)
+            note_outcome("repeated")
             await send_reply(kept, call.send, head=call.scope["method"] == "HEAD")
         else:
             self._outcomes.labels("refused").add(1)
@@ -328,6 +333,7 @@ class UnitLayer:
         """Answer for a run that raised and will not be repeated. False: it is to be raised, whether answered or not."""
         self._outcomes.labels("unknown" if isinstance(failure, OutcomeUnknown) else "failed").add(1)
         if isinstance(failure, OutcomeUnknown):
+            note_outcome("unknown")
             await self._answer(failure, scope, send)
             return True
         if exchange.transaction is not None and overwhelmed(failure):

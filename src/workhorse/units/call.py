@@ -13,6 +13,7 @@ from workhorse.units.sealing import Seal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from workhorse.journal import RecordRule
     from workhorse.units.idempotency import Claim
 
 __all__ = ["Call", "Rules"]
@@ -39,7 +40,20 @@ class Rules:
 class Call:
     """One request. What few requests have is set where it is found."""
 
-    __slots__ = ("_as_it_came", "batched", "body", "claim", "database", "runs", "scope", "send", "settled", "terms")
+    __slots__ = (
+        "_as_it_came",
+        "audit",
+        "batched",
+        "body",
+        "claim",
+        "database",
+        "path",
+        "runs",
+        "scope",
+        "send",
+        "settled",
+        "terms",
+    )
 
     def __init__(self, scope: Scope, body: Body, send: Send, database: Database, terms: Terms) -> None:
         self.scope = scope
@@ -53,6 +67,10 @@ class Call:
         """On what they are begun."""
         self.claim: Claim | None = None
         """Its key."""
+        self.audit: RecordRule | None = None
+        """What is recorded of it with its unit."""
+        self.path = ""
+        """As the policy was found by, where it is audited."""
         self.batched = False
         """Whether the handler's batch claims the key."""
         self.runs = 0

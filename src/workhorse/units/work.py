@@ -183,6 +183,10 @@ class Work:
         if box.full:
             await self._write(box)
 
+    async def put_last(self, kind: Callable[[], Outbox[R]], row: R) -> None:
+        """Have `row` written with the commit itself, whatever a session has left open. For who ends the unit."""
+        self.outbox(kind).add(row)
+
     async def flush(self) -> None:
         """Write what waits in the boxes now, for work that wants to read it in its own unit.
 
