@@ -19,7 +19,7 @@ import msgspec
 
 from workhorse.errors import SettingsError
 
-__all__ = ["MAX_AUDITED_SUBJECT", "Audit", "Template", "compile_subject"]
+__all__ = ["MAX_AUDITED_SUBJECT", "Audit", "Template", "as_subject", "compile_subject"]
 
 MAX_AUDITED_SUBJECT: Final = 200
 """Characters: what the journal takes."""
@@ -110,7 +110,7 @@ class Template:
             else:
                 filled.append(_member(said if part.where == "body" else answered, part.names))
         filled.append(self.rest)
-        return _printable("".join(filled))
+        return as_subject("".join(filled))
 
 
 def compile_subject(template: str, segments: Sequence[str]) -> Template:
@@ -180,7 +180,7 @@ def _member(content: Mapping[str, object], names: Sequence[str]) -> str:
     return UNKNOWN
 
 
-def _printable(text: str) -> str:
+def as_subject(text: str) -> str:
     """The text as the journal takes it: what is not printable is percent-encoded, what is too long cut."""
     if not text.isprintable():
         text = "".join(

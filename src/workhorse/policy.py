@@ -139,7 +139,7 @@ class Policy:
 
     def _unit_faults(self) -> Iterable[str]:
         """What is wrong with what is asked of the unit, and of its record."""
-        if type(self.audit) is not bool and not isinstance(self.audit, Audit):
+        if type(self.audit) not in {bool, Audit}:
             yield f"has audit={self.audit!r}; it is True, False or an Audit"
         if self.idempotent not in {False, True, "required"}:
             yield f'has idempotent={self.idempotent!r}; it is True, False or "required"'
@@ -147,6 +147,8 @@ class Policy:
             yield f"has isolation={self.isolation!r}; it is {', '.join(get_args(Isolation))}"
         if self.read_only and self.idempotent:
             yield "is read only and takes an Idempotency-Key, whose reply it could not keep; take one of the two out"
+        if self.batched and isinstance(self.audit, Audit) and self.audit.models:
+            yield "is batched, and a batch has no session whose models could be recorded: take the models out"
         if self.batched and (self.isolation is not None or self.read_only):
             yield "is batched, and a batch is one transaction for many: take isolation and read_only out"
 

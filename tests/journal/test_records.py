@@ -155,7 +155,7 @@ def test_refused_and_failed_requests_are_recorded_although_nothing_of_them_stand
             told = [(kind, who, data["outcome"], data["status"], data.get("control")) for kind, _, data, who in records]
             assert sorted(told, key=lambda one: one[3]) == [
                 ("audit.denied", None, "denied", 401, "identity.missing"),
-                ("audit.denied", "eve", "denied", 403, "scope"),
+                ("audit.denied", "eve", "denied", 403, "identity.scope"),
                 ("audit.failed", "alice", "failed", 409, None),
                 ("audit.failed", "alice", "kept", 422, None),
                 ("audit.failed", "alice", "failed", 500, None),

@@ -8,6 +8,10 @@ __all__ = ["Recorder"]
 class Recorder(Protocol):
     """Records events that have no unit to commit with."""
 
+    def tell(self, kind: str, *, subject: str, data: object = None) -> None:
+        """Record an event soon; nobody waits for it. Takes what `record` takes, and never raises a `Problem`."""
+        ...
+
     async def record(self, kind: str, *, subject: str, data: object = None) -> None:
         """Record an event.
 

@@ -12,11 +12,13 @@ A record's id is made here, once. A statement whose answer was lost is sent agai
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Final, NamedTuple, Self
 
+from workhorse.audited import as_subject
+from workhorse.context import CURRENT
 from workhorse.contracts import Database, Query
 from workhorse.errors import Problem
 from workhorse.journal.events import Event, append_once
@@ -60,7 +62,7 @@ class Trail:
         max_waiting: the most that wait at once.
         store_seconds: how long `store` waits at most.
         fail_closed: logins and denials, too, wait until they are stored.
-        denials: `audited`: of the routes that are audited; `all`: of all, also of paths that no policy matches.
+        all_denials: record the refusals of all routes, also of paths that no policy matches; else of audited ones.
         logins: record logins, failed ones, and logouts.
     """
 
@@ -149,11 +151,16 @@ class Trail:
         except TimeoutError:
             raise RecordNotStored from None
 
+    def tell(self, kind: str, *, subject: str, data: object = None) -> None:
+        """Record soon what the identity room tells of: see `contracts.Recorder`."""
+        if self._logins:
+            self.note(_identity_event(kind, subject, data))
+
     async def record(self, kind: str, *, subject: str, data: object = None) -> None:
         """Record what the identity room tells of: see `contracts.Recorder`."""
         if not self._logins:
             return
-        event = Event.of(kind, subject=subject, data=data)
+        event = _identity_event(kind, subject, data)
         if self.fail_closed:
             await self.store(event)
         else:
@@ -204,6 +211,14 @@ class Trail:
     def _tell_dropped(self) -> None:
         if self._dropped and self._log is not None:
             self._log.event("error", "audit.dropped", records=self._dropped, most_that_wait=self._max)
+
+
+def _identity_event(kind: str, subject: str, data: object) -> Event:
+    facts: dict[str, object] = dict(data) if isinstance(data, Mapping) else {}
+    request = CURRENT.get(None)
+    if request is not None:
+        facts["client"] = request.client
+    return Event.of(kind, subject=as_subject(subject), data=facts)
 
 
 def _fail(one: Waiting, error: Exception) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final
 from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, route_path, send_reply
 from workhorse.context import CURRENT
 from workhorse.contracts import Database, Query, Terms, Transaction
-from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem
+from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem, SettingsError
 from workhorse.journal import record_rules
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import render_problem, request_instance
@@ -104,6 +104,13 @@ class UnitLayer:
         self._replica = replica if replica is not None else database
         self._policies = policies if policies is not None else PolicyTable()
         self._audits = record_rules(self._policies)
+        declared = [pattern for pattern, rule in self._audits.items() if rule.models]
+        if declared and not getattr(database, "records_models", False):
+            raise SettingsError(
+                f"the policies {', '.join(map(repr, declared))} record models before and after, for which units have to"
+                f" run on SQLAlchemy; these run on {type(database).__name__}. Take the models out, and call"
+                " work.changed() instead"
+            )
         self._caller = caller
         self._options = options if options is not None else UnitOptions()
         key = self._options.reply_key

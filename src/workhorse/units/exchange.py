@@ -15,13 +15,14 @@ Commit happens inside the app's own `send` of its last message. So whatever a fr
 import asyncio
 from collections.abc import Awaitable, Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 from workhorse.asgi import Message, send_reply
 from workhorse.context import CURRENT
-from workhorse.contracts import Database, Query, Transaction
+from workhorse.contracts import Database, Query, RecordsModels, Transaction
 from workhorse.errors import OutcomeUnknown, Problem, UnitClosed, UnitError, WorkhorseError
 from workhorse.journal import EventBox, RecordRule
+from workhorse.journal.changes import changes_query
 from workhorse.problems import render_problem, request_instance
 from workhorse.units.aftermath import call_after_commit
 from workhorse.units.call import Call, Rules
@@ -94,7 +95,7 @@ class Exchange:
         self.body: Message | None = None
         self.failure: Exception | None = None
         self.transaction = transaction
-        self.work = None if transaction is None else Work(transaction)
+        self.work = None if transaction is None else self._work_on(transaction)
 
     async def open(self) -> Work:
         """Return the unit, and begin its transaction if this is the first call. Calls at once share one."""
@@ -117,10 +118,16 @@ class Exchange:
                     if self._left():  # while this call waited for a connection
                         await transaction.rollback()
                         raise UnitClosed("the reply left before the unit was open: await unit() before replying")
-                    self.transaction, self.work = transaction, Work(transaction)
+                    self.transaction, self.work = transaction, self._work_on(transaction)
         if self._left():
             raise UnitClosed("this request's unit has ended with its reply")
         return self.work
+
+    def _work_on(self, transaction: Transaction) -> Work:
+        audit = self._call.audit
+        if audit is not None and audit.models:
+            cast("RecordsModels", transaction).record_models(audit.models, changes_query)
+        return Work(transaction)
 
     @property
     def database(self) -> Database:

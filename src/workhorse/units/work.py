@@ -15,8 +15,9 @@ from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from workhorse.bridge import in_trio
-from workhorse.contracts import Query, Transaction
+from workhorse.contracts import Query, RowChange, Transaction
 from workhorse.errors import NoUnit, UnitClosed, UnitError
+from workhorse.journal.changes import change_event
 from workhorse.journal.events import Event, EventBox
 
 __all__ = ["OPENER", "Callback", "Opener", "Outbox", "Work", "current_opener", "unit"]
@@ -219,6 +220,29 @@ class Work:
             ValueError: type, subject or data is malformed or too large; the message has the bound.
         """
         event = Event.of(type, subject=subject, data=data)
+        await self.put(EventBox, event)
+        return event
+
+    async def changed(
+        self, subject: str, *, before: Mapping[str, object] | None = None, after: Mapping[str, object] | None = None
+    ) -> Event:
+        """Record what this unit has changed, as an event `audit.changed` that commits with it.
+
+        Of what is in both only what differs is told. For rows of SQLAlchemy models a policy does it by itself (see
+        `Audit.models`).
+
+        Args:
+            subject: which row or thing: `account:7`.
+            before: its columns as they were; None: it is new.
+            after: as they are; None: it is gone.
+
+        Raises:
+            ValueError: neither is given.
+        """
+        if before is None and after is None:
+            raise ValueError(f"changed({subject!r}) says neither what was before nor what is after")
+        operation = "insert" if before is None else "delete" if after is None else "update"
+        event = change_event(RowChange(subject, operation, before, after))
         await self.put(EventBox, event)
         return event
 
