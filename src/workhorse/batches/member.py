@@ -225,7 +225,7 @@ class ShareOfWork(Work):
     __slots__ = ("_batch", "_member", "_rows")
 
     def __init__(self, batch: Work, member: Member[Any, Any]) -> None:
-        super().__init__(Share(batch.transaction, member))
+        super().__init__(Share(batch.transaction, member), batch.kinds)
         self._batch = batch
         self._member = member
         self._rows: list[tuple[Callable[[], Outbox[Any]], Any]] = []

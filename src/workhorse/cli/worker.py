@@ -70,7 +70,9 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
         await stack.enter_async_context(counting(service, rooms))
         await stack.enter_async_context(asking(service, rooms))
         await stack.enter_async_context(answering(rooms))
-        await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
+        await stack.enter_async_context(
+            reading(database, service.feeds, events=service.events, log=rooms.log, metrics=rooms.metrics)
+        )
         if not service.jobs:
             await _until_told(asyncio.create_task(asyncio.Event().wait(), name="feeds alone"), None)
             return

@@ -15,16 +15,19 @@ way at the same time, either may come first.
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from workhorse.contracts import Database, Query
 from workhorse.errors import SettingsError
 from workhorse.feeds.feed import Feed, FeedMoved, Recorded, Start
+from workhorse.journal import EventTypes
 from workhorse.sql import load_queries
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
 from workhorse.units import Unit, Work
+from workhorse.units.work import NO_KINDS
 
 __all__ = ["FeedReader", "reading"]
 
@@ -58,14 +61,22 @@ class FeedReader:
     Args:
         database: where the journal is, and what the handler writes to.
         feed: what is read, and for what.
+        events: the kinds of events that are declared; the handler is given their newest shape.
         log: where errors of the handler go.
         metrics: where pages are counted; nowhere by default.
     """
 
     def __init__(
-        self, database: Database, feed: Feed, *, log: Log | None = None, metrics: Registry | None = None
+        self,
+        database: Database,
+        feed: Feed,
+        *,
+        events: EventTypes = NO_KINDS,
+        log: Log | None = None,
+        metrics: Registry | None = None,
     ) -> None:
         self._database = database
+        self._kinds = events
         self._feed = feed
         self._log = log
         self._queries = load_queries("workhorse.feeds", "sql/queries.sql")
@@ -170,7 +181,12 @@ class FeedReader:
                 self._feed.at_most,
             ),
         )
-        return [recorded(row) for row in await cursor.fetchall()]
+        return [self._newest(recorded(row)) for row in await cursor.fetchall()]
+
+    def _newest(self, event: Recorded) -> Recorded:
+        if event.type not in self._kinds:
+            return event
+        return replace(event, data=self._kinds.newest(event.type, event.data))
 
     def _position(self, row: Sequence[Any] | None) -> Position | None:
         """What to read next; None where the feed has to begin, or to begin anew."""
@@ -193,7 +209,12 @@ class FeedReader:
 
 @asynccontextmanager
 async def reading(
-    database: Database, feeds: Iterable[Feed], *, log: Log | None = None, metrics: Registry | None = None
+    database: Database,
+    feeds: Iterable[Feed],
+    *,
+    events: EventTypes = NO_KINDS,
+    log: Log | None = None,
+    metrics: Registry | None = None,
 ) -> AsyncGenerator[None]:
     """Read for all of `feeds` during the block; at its end a page that is under way is given up, and comes again.
 
@@ -206,7 +227,9 @@ async def reading(
             raise SettingsError(f"two feeds are named {feed.name!r}, and would take each other's events; rename one")
         names.add(feed.name)
     tasks = [
-        asyncio.create_task(FeedReader(database, feed, log=log, metrics=metrics).run(), name=f"feed {feed.name}")
+        asyncio.create_task(
+            FeedReader(database, feed, events=events, log=log, metrics=metrics).run(), name=f"feed {feed.name}"
+        )
         for feed in feeds
     ]
     for task in tasks:

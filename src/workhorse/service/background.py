@@ -70,7 +70,9 @@ async def working(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
             from workhorse.feeds.reader import reading  # noqa: PLC0415 - as below
 
             database = service.database_of(rooms)
-            await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
+            await stack.enter_async_context(
+                reading(database, service.feeds, events=service.events, log=rooms.log, metrics=rooms.metrics)
+            )
         if service.jobs:
             await stack.enter_async_context(_running_jobs(service, rooms))
         yield

@@ -34,6 +34,7 @@ from workhorse.integrations import (
 from workhorse.integrations.agreement import disagreements
 from workhorse.integrations.openapi import Facts
 from workhorse.integrations.routes import policies_of, sample_of, uncovered
+from workhorse.journal import EventType, EventTypes
 from workhorse.migrations import Migrations
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import plain_problem
@@ -88,6 +89,7 @@ class Service:
             service's own processes too.
         schedules: when jobs are enqueued by the clock.
         feeds: what reads the journal, in `workhorse worker` as jobs are run.
+        events: the kinds of events that the app emits and reads. With any, an event of another kind is refused.
         caches: what the app caches; they get their store from the settings.
         leases: what one process alone may do at a time; likewise.
         tables: queries whose rows are answered as Arrow, Parquet, CSV or JSON, on connections of their own.
@@ -113,6 +115,7 @@ class Service:
         jobs: "Sequence[Job[Any, Any]]" = (),
         schedules: "Sequence[Schedule]" = (),
         feeds: "Sequence[Feed]" = (),
+        events: "Sequence[EventType[Any]]" = (),
         caches: "Caches | None" = None,
         leases: "Leases | None" = None,
         tables: "Tables | None" = None,
@@ -129,6 +132,7 @@ class Service:
         self._jobs = tuple(jobs)
         self._schedules = tuple(schedules)
         self._feeds = tuple(feeds)
+        self._events = EventTypes(events)
         self._caches = caches
         self._leases = leases
         self._tables = tables
@@ -199,6 +203,11 @@ class Service:
     def leases(self) -> "Leases | None":
         """What one process alone may do at a time."""
         return self._leases
+
+    @property
+    def events(self) -> EventTypes:
+        """The kinds of events that are declared."""
+        return self._events
 
     @property
     def metrics(self) -> Registry:
@@ -344,6 +353,7 @@ class Service:
                 reply_key=keys[0] if keys else None,
                 former_reply_keys=keys[1:],
             ),
+            events=self._events,
             metrics=rooms.metrics,
         )
         return Guard(

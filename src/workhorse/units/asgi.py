@@ -23,7 +23,7 @@ from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, route_path, sen
 from workhorse.context import CURRENT
 from workhorse.contracts import Database, Query, Terms, Transaction
 from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem, SettingsError
-from workhorse.journal import record_rules
+from workhorse.journal import EventTypes, record_rules
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import render_problem, request_instance
 from workhorse.sql import load_queries
@@ -45,7 +45,7 @@ from workhorse.units.idempotency import (
 from workhorse.units.sealing import Seal
 from workhorse.units.turns import Turns
 from workhorse.units.unit import pause
-from workhorse.units.work import OPENER
+from workhorse.units.work import NO_KINDS, OPENER
 
 __all__ = ["UnitLayer", "UnitOptions"]
 
@@ -82,6 +82,7 @@ class UnitLayer:
         policies: which routes take an Idempotency-Key, and on what terms their transactions are begun.
         caller: names the sender of a request; by default its principal, else its Authorization header.
         options: bounds.
+        events: the kinds of events that the app emits; by default any.
         metrics: where outcomes are counted; nowhere by default.
 
     Raises:
@@ -97,6 +98,7 @@ class UnitLayer:
         policies: PolicyTable | None = None,
         caller: Caller = caller_of,
         options: UnitOptions | None = None,
+        events: EventTypes = NO_KINDS,
         metrics: Registry | None = None,
     ) -> None:
         self._app = app
@@ -122,6 +124,7 @@ class UnitLayer:
             keep_seconds=self._options.keep_seconds,
             wait_seconds=self._options.wait_seconds,
             metrics=registry,
+            kinds=events,
         )
         self._told_at = -1.0
         self._turns = Turns(wait_seconds=self._options.wait_seconds)

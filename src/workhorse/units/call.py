@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from workhorse.asgi import Scope, Send
 from workhorse.contracts import Database, Terms
+from workhorse.journal.kinds import EventTypes
 from workhorse.sql import Queries
 from workhorse.telemetry.metrics import Registry
 from workhorse.units.body import Body
@@ -35,6 +36,8 @@ class Rules:
     """Longest wait for the first request with the same key."""
     metrics: Registry
     """Where rooms above count what they do with requests."""
+    kinds: EventTypes
+    """The events that are declared."""
 
 
 class Call:

@@ -127,7 +127,7 @@ class Exchange:
         audit = self._call.audit
         if audit is not None and audit.models:
             cast("RecordsModels", transaction).record_models(audit.models, changes_query)
-        return Work(transaction)
+        return Work(transaction, self._rules.kinds)
 
     @property
     def database(self) -> Database:
