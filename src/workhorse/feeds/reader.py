@@ -48,6 +48,12 @@ class Position(NamedTuple):
     reading: str
     page_txid: str | None
     page_id: UUID | None
+    given: int
+    """Events that the feed was given so far."""
+    began: int
+    """When it began, in milliseconds since 1970."""
+    fixed: bool
+    """Whether `reading` is noted, so that this page comes again as it is."""
 
     @property
     def begin(self) -> str:
@@ -140,7 +146,10 @@ class FeedReader:
             if not (await self._row(work, "lock", (feed.name,)))[0]:
                 return 0
             position = self._position(await self._row(work, "position", (feed.name,)))
-            if position is not None:
+            if position is not None and feed.repeatable and not position.fixed and position.reading != position.seen:
+                unit.finish(Query(self._queries["fix"], (position.reading, feed.name)))
+                position = None
+            elif position is not None:
                 events = await self._page(work, position)
                 if events:
                     await feed.handler(work, events)
@@ -181,7 +190,11 @@ class FeedReader:
                 self._feed.at_most,
             ),
         )
-        return [self._newest(recorded(row)) for row in await cursor.fetchall()]
+        rows = await cursor.fetchall()
+        return [
+            self._newest(recorded(row, place=(position.began, position.given + number)))
+            for number, row in enumerate(rows, start=1)
+        ]
 
     def _newest(self, event: Recorded) -> Recorded:
         if event.type not in self._kinds:
@@ -192,12 +205,13 @@ class FeedReader:
         """What to read next; None where the feed has to begin, or to begin anew."""
         if row is None:
             return None
-        seen, reading, page_txid, page_id, version, same_cluster, now = row
+        seen, reading, page_txid, page_id, version, same_cluster, now, given, began = row
         if not same_cluster:
             raise FeedMoved(self._feed.name)
         if version != self._feed.version:
             return None
-        return Position(seen, reading if reading is not None else now, page_txid, page_id)
+        bound = reading if reading is not None else now
+        return Position(seen, bound, page_txid, page_id, given, began, reading is not None)
 
     def _moved(self, position: Position, events: Sequence[Recorded]) -> Query:
         count, name = len(events), self._feed.name
@@ -249,7 +263,7 @@ def _tell(ended: "asyncio.Task[None]", log: Log | None) -> None:
         log.event("error", "feed.stopped", reader=ended.get_name(), exception=error)
 
 
-def recorded(row: Sequence[Any]) -> Recorded:
+def recorded(row: Sequence[Any], *, place: tuple[int, int] = (0, 0)) -> Recorded:
     """An event from its row."""
     id_, txid, type_, subject, data, occurred_at, request_id, trace_id, principal = row
     return Recorded(
@@ -262,4 +276,5 @@ def recorded(row: Sequence[Any]) -> Recorded:
         request_id=request_id or "",
         trace_id=trace_id or "",
         principal=principal or "",
+        place=place,
     )

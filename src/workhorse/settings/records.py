@@ -205,6 +205,10 @@ class EventsSettings(Record):
     keep_months: int = Field(
         default=0, ge=0, description="Whole months of events that are kept, beside the current one; 0: all."
     )
+    required_readers: Names = Field(
+        default=(),
+        description="Feeds that must have read a month before it is dropped, even where they have never run yet.",
+    )
 
 
 class RecordsSettings(Record):

@@ -20,5 +20,8 @@ ON CONFLICT (id) DO NOTHING
 SELECT workhorse.prepare_event_partitions(%s::int)
 
 -- name: drop_partitions
--- Drop the whole months before a day (ISO 8601), and return how many they were.
-SELECT workhorse.drop_event_partitions(%s::text::date)
+-- Drop the whole months before a day (ISO 8601) that every reader has read, those that are named among them (a JSON
+-- array). Returns how many they were, and who holds the next one up.
+SELECT dropped, held_by
+  FROM workhorse.drop_read_event_partitions(
+       %s::text::date, ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
