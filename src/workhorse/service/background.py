@@ -66,6 +66,12 @@ async def working(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
         yield
         return
     async with AsyncExitStack() as stack:
+        if service.relays:
+            from workhorse.relays import relaying  # noqa: PLC0415 - as below
+
+            await stack.enter_async_context(
+                relaying(service.database_of(rooms), service.relays, log=rooms.log, metrics=rooms.metrics)
+            )
         if service.feeds:
             from workhorse.feeds.reader import reading  # noqa: PLC0415 - as below
 

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from workhorse.caching import Caches, Leases
     from workhorse.feeds import Feed
     from workhorse.jobs import Job, Schedule
+    from workhorse.relays import Relay
 
 __all__ = ["Service"]
 
@@ -89,6 +90,7 @@ class Service:
             service's own processes too.
         schedules: when jobs are enqueued by the clock.
         feeds: what reads the journal, in `workhorse worker` as jobs are run.
+        relays: what publishes events to outside systems, where feeds are read.
         events: the kinds of events that the app emits and reads. With any, an event of another kind is refused.
         caches: what the app caches; they get their store from the settings.
         leases: what one process alone may do at a time; likewise.
@@ -115,6 +117,7 @@ class Service:
         jobs: "Sequence[Job[Any, Any]]" = (),
         schedules: "Sequence[Schedule]" = (),
         feeds: "Sequence[Feed]" = (),
+        relays: "Sequence[Relay]" = (),
         events: "Sequence[EventType[Any]]" = (),
         caches: "Caches | None" = None,
         leases: "Leases | None" = None,
@@ -131,7 +134,8 @@ class Service:
         self._identity = Identity(identity) if identity is not None and not isinstance(identity, Identity) else identity
         self._jobs = tuple(jobs)
         self._schedules = tuple(schedules)
-        self._feeds = tuple(feeds)
+        self._relays = tuple(relays)
+        self._feeds = (*feeds, *(relay.feed for relay in relays))
         self._events = EventTypes(events)
         self._caches = caches
         self._leases = leases
@@ -186,13 +190,18 @@ class Service:
 
     @property
     def feeds(self) -> "tuple[Feed, ...]":
-        """What reads the journal."""
+        """What reads the journal, those of the relays among them."""
         return self._feeds
 
     @property
     def tables(self) -> "Tables | None":
         """What the app asks its database, as Arrow."""
         return self._tables
+
+    @property
+    def relays(self) -> "tuple[Relay, ...]":
+        """What publishes events to outside systems."""
+        return self._relays
 
     @property
     def caches(self) -> "Caches | None":
