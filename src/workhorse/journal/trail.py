@@ -88,6 +88,7 @@ class Trail:
         self._waiting: list[Waiting] = []
         self._dropped = 0
         self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         registry = metrics if metrics is not None else Registry(None)
         self._stored = registry.counter(
@@ -111,8 +112,9 @@ class Trail:
             return
         end = monotonic() + CLOSE_SECONDS
         while self._waiting and monotonic() < end:
+            self._urgent.set()
             self._wake.set()
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(FLUSH_SECONDS / 5)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -144,6 +146,7 @@ class Trail:
         waiting = Waiting(event, asyncio.get_running_loop().create_future())
         assert waiting.stored is not None
         self._waiting.append(waiting)
+        self._urgent.set()
         self._wake.set()
         try:
             async with asyncio.timeout(self._store_seconds):
@@ -171,8 +174,11 @@ class Trail:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if not any(one.stored is not None for one in self._waiting):
-                await asyncio.sleep(FLUSH_SECONDS)  # more may come, and nobody waits
+            if self._waiting and not self._urgent.is_set():
+                with suppress(TimeoutError):  # more may come, and nobody waits
+                    async with asyncio.timeout(FLUSH_SECONDS):
+                        await self._urgent.wait()
+            self._urgent.clear()
             while self._waiting:
                 batch = self._waiting[:MAX_AT_ONCE]
                 try:
