@@ -12,7 +12,7 @@ that was refused before its body was read, stands as `?`: a record is never lost
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, cast
 from urllib.parse import quote
 
 import msgspec
@@ -164,16 +164,15 @@ def _object_of(content: bytes | None) -> Mapping[str, object]:
     if not content:
         return {}
     try:
-        decoded = msgspec.json.decode(content)
+        return msgspec.json.decode(content, type=dict[str, object])
     except (msgspec.DecodeError, RecursionError):
         return {}
-    return decoded if isinstance(decoded, dict) else {}
 
 
 def _member(content: Mapping[str, object], names: Sequence[str]) -> str:
     value: object = content
     for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
+        value = cast("dict[str, object]", value).get(name) if isinstance(value, dict) else None
     # A subject is an id. An object or a truth is none.
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value) or UNKNOWN

@@ -1,7 +1,7 @@
 """What a policy says is audited leaves a record, however the request ends, and nothing else does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -111,7 +111,7 @@ POLICIES = [
 
 
 @asynccontextmanager
-async def ledger(settings: Settings, policies: Sequence[Policy] = POLICIES, **more: Any) -> AsyncIterator[Ledger]:
+async def ledger(settings: Settings, policies: Sequence[Policy] = POLICIES, **more: Any) -> AsyncGenerator[Ledger]:
     assert settings.database.url is not None
     url = settings.database.url.get_secret_value()
     if more:

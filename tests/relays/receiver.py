@@ -1,7 +1,7 @@
 """A receiver of webhooks on a real socket, which does as it is told: takes, fails, hangs, drops, redirects."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -50,7 +50,7 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(behave: Behaviour = lambda _: "200 OK") -> AsyncIterator[Receiver]:
+async def receiving(behave: Behaviour = lambda _: "200 OK") -> AsyncGenerator[Receiver]:
     receiver = Receiver("", behave)
     tasks: set[asyncio.Task[None]] = set()
 

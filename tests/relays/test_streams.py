@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -27,8 +27,12 @@ def relay(servers: Attachment) -> Any:
     return StreamRelay("out", f"stream:{uuid4()}", servers.cache_url)
 
 
+def a_client(url: str) -> Any:
+    return cast("Any", redis.Redis).from_url(url, decode_responses=True)
+
+
 def entries(relay: StreamRelay) -> list[tuple[str, dict[str, str]]]:
-    with redis.Redis.from_url(relay.url, decode_responses=True) as client:
+    with a_client(relay.url) as client:
         return list(client.xrange(relay.stream))
 
 
@@ -74,7 +78,7 @@ def test_a_page_that_was_published_and_not_noted_is_not_published_again(relay: S
 
 def test_a_stream_that_others_write_to_is_said(relay: StreamRelay, database_url: str) -> None:
     async def script(database: Any, sql: Sql) -> None:
-        with redis.Redis.from_url(relay.url) as client:
+        with a_client(relay.url) as client:
             client.xadd(relay.stream, {"a": "b"}, id="99999999999999-1")
         await emit(database, "1")
         async with relay.running(database):

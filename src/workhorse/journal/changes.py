@@ -5,6 +5,7 @@ large for an event is told without its values: a record must not be what makes a
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final, cast
 
 import msgspec
 
@@ -14,9 +15,9 @@ from workhorse.journal.events import MAX_DATA_BYTES, Event, append_once
 
 __all__ = ["CHANGED", "change_event", "changes_query"]
 
-CHANGED = "audit.changed"
+CHANGED: Final = "audit.changed"
 # What the names around the values take at most.
-_ROOM = 1024
+_ROOM: Final = 1024
 
 
 def change_event(change: RowChange) -> Event:
@@ -53,5 +54,6 @@ def _storable(value: object) -> object:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     if isinstance(value, dict):
-        return {str(_storable(str(name))): _storable(inner) for name, inner in value.items()}
-    return [_storable(inner) for inner in value] if isinstance(value, list) else value
+        members = cast("dict[object, object]", value)
+        return {str(_storable(str(name))): _storable(inner) for name, inner in members.items()}
+    return [_storable(inner) for inner in cast("list[object]", value)] if isinstance(value, list) else value

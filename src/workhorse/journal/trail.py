@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, cast
 
 from workhorse.audited import as_subject
 from workhorse.context import CURRENT
@@ -220,7 +220,7 @@ class Trail:
 
 
 def _identity_event(kind: str, subject: str, data: object) -> Event:
-    facts: dict[str, object] = dict(data) if isinstance(data, Mapping) else {}
+    facts: dict[str, object] = dict(cast("Mapping[str, object]", data)) if isinstance(data, Mapping) else {}
     request = CURRENT.get(None)
     if request is not None:
         facts["client"] = request.client

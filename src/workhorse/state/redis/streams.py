@@ -54,8 +54,8 @@ async def publish(client: Client, stream: str, entry: Entry, *, max_length: int 
         return True
     found: Any = await ask(client, "XRANGE", stream, place, place, timeout_seconds=TIMEOUT_SECONDS)
     if found:
-        fields = found[0][1]
-        given = fields[1] if isinstance(fields, list) else next(iter(fields.values()))
+        fields: Any = found[0][1]  # in a list by RESP 2, in a dict as the driver may make of it
+        given: Any = next(iter(fields.values())) if hasattr(fields, "values") else fields[1]
         if _text(given) == entry.event_id:
             return False
         raise StreamTaken(stream, place, place)
