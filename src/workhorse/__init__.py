@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from workhorse.audited import Audit
     from workhorse.batches import batched
     from workhorse.caching import Caches, Leases
     from workhorse.context import RequestContext, current_request
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from workhorse.units import Unit, UnitLayer, Work, sync_unit, unit
 
 __all__ = [
+    "Audit",
     "Caches",
     "Fault",
     "Guard",
@@ -53,6 +55,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "Audit": "workhorse.audited",
     "Caches": "workhorse.caching",
     "Fault": "workhorse.errors",
     "Guard": "workhorse.guard",

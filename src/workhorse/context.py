@@ -29,6 +29,7 @@ class RequestContext:
 
     __slots__ = (
         "_nonce",
+        "audit_outcome",
         "client",
         "deadline",
         "login_cookies",
@@ -41,6 +42,9 @@ class RequestContext:
     )
 
     def __init__(self) -> None:
+        self.audit_outcome = ""
+        """What the unit has made of an audited request: `committed` with its record in it, `repeated` from a reply that
+        was kept, `unknown` where a commit was not answered; empty: nothing that stands."""
         self.client = ""
         """The sender's network address, as far as the proxies in front are trusted."""
         self.deadline = 0.0

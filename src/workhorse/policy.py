@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
+from workhorse.audited import Audit, Template, compile_subject
 from workhorse.contracts import Isolation
 from workhorse.errors import SettingsError
 from workhorse.rate import Rate
@@ -54,6 +55,8 @@ class Policy:
         batched: the handler hands its command to a `@batched` function, which then claims the Idempotency-Key.
         fast: call the handler past its framework's routing, where that changes nothing else (FastAPI; a path without
             parameters, one JSON body, one result). A route that needs more is refused at start-up.
+        audit: record each request in the journal, with who, what, about whom and how it ended: `True`, or an `Audit`
+            that says more.
         priority: what is served first under overload.
         deadline: seconds until the reply must have begun, where it differs from `guard.deadline_seconds`.
         max_body_bytes: the largest body of this route, where it differs from `guard.max_body_bytes`.
@@ -76,6 +79,7 @@ class Policy:
     read_only: bool = field(default=False, kw_only=True)
     batched: bool = field(default=False, kw_only=True)
     fast: bool = field(default=False, kw_only=True)
+    audit: bool | Audit = field(default=False, kw_only=True)
     priority: Priority = field(default="normal", kw_only=True)
     deadline: float | None = field(default=None, kw_only=True)
     max_body_bytes: int | None = field(default=None, kw_only=True)
@@ -100,6 +104,11 @@ class Policy:
             raise SettingsError(f"the policy {self.pattern!r} has a `:path` parameter that is not the last segment")
         for fault in self._faults():
             raise SettingsError(f"the policy {self.pattern!r} {fault}")
+        if self.audited is not None:
+            try:
+                _ = self.audited_subject
+            except SettingsError as error:
+                raise SettingsError(f"the policy {self.pattern!r}: {error}") from None
 
     def _faults(self) -> Iterable[str]:
         """What is wrong with the values, beside the pattern."""
@@ -129,13 +138,17 @@ class Policy:
             yield f"has {len(self.rates)} rates; at most {MAX_RATES} are counted"
 
     def _unit_faults(self) -> Iterable[str]:
-        """What is wrong with what is asked of the unit."""
+        """What is wrong with what is asked of the unit, and of its record."""
+        if type(self.audit) not in {bool, Audit}:
+            yield f"has audit={self.audit!r}; it is True, False or an Audit"
         if self.idempotent not in {False, True, "required"}:
             yield f'has idempotent={self.idempotent!r}; it is True, False or "required"'
         if self.isolation is not None and self.isolation not in get_args(Isolation):
             yield f"has isolation={self.isolation!r}; it is {', '.join(get_args(Isolation))}"
         if self.read_only and self.idempotent:
             yield "is read only and takes an Idempotency-Key, whose reply it could not keep; take one of the two out"
+        if self.batched and isinstance(self.audit, Audit) and self.audit.models:
+            yield "is batched, and a batch has no session whose models could be recorded: take the models out"
         if self.batched and (self.isolation is not None or self.read_only):
             yield "is batched, and a batch is one transaction for many: take isolation and read_only out"
 
@@ -153,6 +166,22 @@ class Policy:
         """
         given = (self.rate,) if isinstance(self.rate, str | Rate) else self.rate
         return tuple(Rate(rate) if isinstance(rate, str) else rate for rate in given)
+
+    @property
+    def audited(self) -> Audit | None:
+        """What is recorded of its requests; None: nothing."""
+        if isinstance(self.audit, Audit):
+            return self.audit
+        return Audit() if self.audit else None
+
+    @property
+    def audited_subject(self) -> Template:
+        """Whom its records are about.
+
+        Raises:
+            SettingsError: the template is malformed.
+        """
+        return compile_subject("" if self.audited is None else self.audited.subject, self.segments)
 
     @property
     def method(self) -> str:

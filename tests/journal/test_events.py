@@ -236,9 +236,9 @@ def test_old_months_are_dropped_whole(database_url: str) -> None:
             await work.emit("a.b", subject="now")
             await work.put(EventBox, event_at(now - timedelta(days=400), "old"))
         drop = queries["drop_partitions"]
-        assert await database.run(Query(drop, (f"{now:%Y-%m-%d}",))) == [(0,)]
+        assert await database.run(Query(drop, (f"{now:%Y-%m-%d}", "[]"))) == [(0, None)]
         assert sql("SELECT subject FROM workhorse.events") == [("now",)]
-        assert await database.run(Query(drop, (f"{now + timedelta(days=32):%Y-%m-%d}",))) == [(1,)]
+        assert await database.run(Query(drop, (f"{now + timedelta(days=32):%Y-%m-%d}", "[]"))) == [(1, None)]
         assert sql("SELECT subject FROM workhorse.events") == []
 
     run(database_url, script)

@@ -8,10 +8,12 @@ from fastapi import FastAPI, HTTPException, Request
 
 from tests.asgi_client import Seen, StartFailed, call, running
 from workhorse import Policy, Service, current_request, unit
+from workhorse.contracts import Query
 from workhorse.embedded import Attachment
 from workhorse.errors import SettingsError
 from workhorse.identity import ApiKeys, Identity, LoginThrottle, Sessions
 from workhorse.identity.scheme import Surroundings
+from workhorse.journal import Event
 from workhorse.settings import Environment, Settings, load_settings
 
 POLICIES = [
@@ -164,3 +166,45 @@ def test_a_service_started_again_brings_its_own_stores(stored: Settings) -> None
                 assert (await call(service, "GET", "/accounts", headers=[("x-api-key", key)])).status == 200
 
     asyncio.run(main())
+
+
+def test_logins_failed_logins_and_logouts_are_recorded(settings: Settings) -> None:
+    async def main() -> list[tuple[str, str, str]]:
+        service = a_service(settings)
+        async with running(service):
+            refused = await call(service, "POST", "/login?name=alice&password=wrong")
+            assert refused.status == 403
+            seen = await call(service, "POST", "/login?name=alice&password=correct%20horse")
+            cookie = next(value for name, value in seen.headers if name == b"set-cookie" and b"session" in value)
+            headers = [("cookie", cookie.decode().partition(";")[0]), ("sec-fetch-site", "same-origin")]
+            assert (await call(service, "POST", "/logout", headers=headers)).status == 200
+            await service.rooms.trail.store(Event.of("audit.test", subject="end"))
+            rows = await service.rooms.database.run(
+                Query("SELECT type, subject, data->>'client' FROM workhorse.events ORDER BY id")
+            )
+        return [(kind, subject, client) for kind, subject, client in rows]
+
+    failed, login, logout, _ = asyncio.run(main())
+    assert (failed[0], failed[2]) == ("audit.login_failed", "127.0.0.1")
+    assert "alice" not in failed[1]
+    assert [login, logout] == [("audit.login", "alice", "127.0.0.1"), ("audit.logout", "alice", "127.0.0.1")]
+
+
+def test_nobody_logs_in_without_a_record_where_that_is_asked_for(settings: Settings) -> None:
+    assert settings.database.url is not None
+    changed = load_settings(
+        settings.project,
+        database={"url": settings.database.url.get_secret_value()},
+        records={"fail_closed": True, "store_timeout_seconds": 0.2},
+    )
+
+    async def main() -> tuple[Seen, int]:
+        service = a_service(changed)
+        async with running(service):
+            await service.rooms.database.run(Query("ALTER TABLE workhorse.events RENAME TO gone"))
+            seen = await call(service, "POST", "/login?name=alice&password=correct%20horse")
+            await service.rooms.database.run(Query("ALTER TABLE workhorse.gone RENAME TO events"))
+        return seen, seen.count("set-cookie")
+
+    seen, cookies = asyncio.run(main())
+    assert (seen.status, cookies) == (503, 0)

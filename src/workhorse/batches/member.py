@@ -225,7 +225,7 @@ class ShareOfWork(Work):
     __slots__ = ("_batch", "_member", "_rows")
 
     def __init__(self, batch: Work, member: Member[Any, Any]) -> None:
-        super().__init__(Share(batch.transaction, member))
+        super().__init__(Share(batch.transaction, member), batch.kinds)
         self._batch = batch
         self._member = member
         self._rows: list[tuple[Callable[[], Outbox[Any]], Any]] = []
@@ -237,6 +237,10 @@ class ShareOfWork(Work):
         self._rows.append((kind, row))
         if len(self._rows) >= FULL_ROWS:
             await self._pass_on()
+
+    async def put_last(self, kind: Callable[[], Outbox[R]], row: R) -> None:
+        """The same as `put`: what the member's reply decides, the batch writes."""
+        await self.put(kind, row)
 
     async def flush(self) -> None:
         """Write what waits now, that of the batch and of this member."""

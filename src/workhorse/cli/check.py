@@ -105,6 +105,8 @@ def _row(route: RouteControls) -> tuple[str, ...]:
     more: list[str] = [*route.content_types]
     if route.priority != "normal":
         more.append(f"priority {route.priority}")
+    if route.audit != "none":
+        more.append(f"audit {route.audit}")
     if route.cross_site:
         more.append("CROSS-SITE TAKEN")
     return (

@@ -16,6 +16,7 @@ from workhorse.cli.target import load_service
 from workhorse.errors import SettingsError
 from workhorse.feeds.reader import reading
 from workhorse.jobs import CHANNEL, Worker, WorkerOptions
+from workhorse.relays import relaying
 from workhorse.service import Service
 from workhorse.service.background import bind_caching, counting, open_control
 from workhorse.service.rooms import open_rooms
@@ -70,7 +71,10 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
         await stack.enter_async_context(counting(service, rooms))
         await stack.enter_async_context(asking(service, rooms))
         await stack.enter_async_context(answering(rooms))
-        await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
+        await stack.enter_async_context(relaying(database, service.relays, log=rooms.log, metrics=rooms.metrics))
+        await stack.enter_async_context(
+            reading(database, service.feeds, events=service.events, log=rooms.log, metrics=rooms.metrics)
+        )
         if rooms.settings.audit.origin:
             from workhorse.sealer.hosting import sealing  # noqa: PLC0415 - it needs cryptography, an extra
 

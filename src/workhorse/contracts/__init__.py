@@ -16,12 +16,15 @@ from workhorse.contracts.cache import (
 )
 from workhorse.contracts.counters import CounterStore, Exactness, Grant, ReadyCounters
 from workhorse.contracts.lease import LeaseAnswer, LeaseGuarantee, LeaseHeld, LeaseLost, LeaseStore
+from workhorse.contracts.recorder import Recorder
 from workhorse.contracts.sessions import SessionRecord, SessionStore
 from workhorse.contracts.transactions import (
     ON_USUAL_TERMS,
     Database,
     Isolation,
     Query,
+    RecordsModels,
+    RowChange,
     Rows,
     Terms,
     Transaction,
@@ -49,6 +52,9 @@ __all__ = [
     "LeaseStore",
     "Query",
     "ReadyCounters",
+    "Recorder",
+    "RecordsModels",
+    "RowChange",
     "Rows",
     "SessionRecord",
     "SessionStore",

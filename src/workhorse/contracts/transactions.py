@@ -4,11 +4,21 @@ A unit asks for little: begin on these terms, run a statement, open a savepoint,
 statements, or undo. So it runs over psycopg's pool, an app's own SQLAlchemy engine or another driver alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["ON_USUAL_TERMS", "Database", "Isolation", "Query", "Rows", "Terms", "Transaction"]
+__all__ = [
+    "ON_USUAL_TERMS",
+    "Database",
+    "Isolation",
+    "Query",
+    "RecordsModels",
+    "RowChange",
+    "Rows",
+    "Terms",
+    "Transaction",
+]
 
 Isolation: TypeAlias = Literal["read committed", "repeatable read", "serializable"]
 """How much of what others commit meanwhile a transaction sees (PostgreSQL manual, section 13.2)."""
@@ -32,6 +42,25 @@ class Terms(NamedTuple):
 
 
 ON_USUAL_TERMS: Final = Terms()
+
+
+class RowChange(NamedTuple):
+    """What was written of one row."""
+
+    subject: str
+    """Which: a model and a key, such as `Account:7`."""
+    operation: str
+    """insert, update, delete; or of many rows at once, whose values nobody has seen, `bulk update`."""
+    before: Mapping[str, object] | None
+    after: Mapping[str, object] | None
+
+
+class RecordsModels(Protocol):
+    """A transaction whose ORM session tells what it writes."""
+
+    def record_models(self, models: Sequence[type], made: Callable[[Sequence[RowChange]], Query]) -> None:
+        """Record what the session writes of `models` from now on, by the statements that `made` makes."""
+        ...
 
 
 class Rows(Protocol):

@@ -43,6 +43,9 @@ class Recorded:
     request_id: str
     trace_id: str
     principal: str
+    place: tuple[int, int] = (0, 0)
+    """Where it stands in what its feed is given: when the feed began, in milliseconds since 1970, and its number since
+    then. It only grows, and of a `repeatable` feed an event that comes again has the same."""
 
 
 Handler = Callable[[Work, Sequence[Recorded]], Awaitable[None]]
@@ -76,6 +79,8 @@ class Feed:
         start: where it begins when it has never read.
         version: of what it makes of the events. With another one it begins anew, from `start`; what it wrote before is
             the handler's to clear.
+        repeatable: a page that comes again, because the process died or the handler raised, has the same events in the
+            same order, for handlers that publish outside of the database. Costs a transaction a page more.
 
     Raises:
         SettingsError: a value is malformed.
@@ -87,6 +92,7 @@ class Feed:
     at_most: int = field(default=500, kw_only=True)
     start: Start = field(default="beginning", kw_only=True)
     version: str = field(default="1", kw_only=True)
+    repeatable: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):

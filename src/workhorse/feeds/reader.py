@@ -15,16 +15,19 @@ way at the same time, either may come first.
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from workhorse.contracts import Database, Query
 from workhorse.errors import SettingsError
 from workhorse.feeds.feed import Feed, FeedMoved, Recorded, Start
+from workhorse.journal import EventTypes
 from workhorse.sql import load_queries
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
 from workhorse.units import Unit, Work
+from workhorse.units.work import NO_KINDS
 
 __all__ = ["FeedReader", "reading"]
 
@@ -45,6 +48,12 @@ class Position(NamedTuple):
     reading: str
     page_txid: str | None
     page_id: UUID | None
+    given: int
+    """Events that the feed was given so far."""
+    began: int
+    """When it began, in milliseconds since 1970."""
+    fixed: bool
+    """Whether `reading` is noted, so that this page comes again as it is."""
 
     @property
     def begin(self) -> str:
@@ -58,14 +67,22 @@ class FeedReader:
     Args:
         database: where the journal is, and what the handler writes to.
         feed: what is read, and for what.
+        events: the kinds of events that are declared; the handler is given their newest shape.
         log: where errors of the handler go.
         metrics: where pages are counted; nowhere by default.
     """
 
     def __init__(
-        self, database: Database, feed: Feed, *, log: Log | None = None, metrics: Registry | None = None
+        self,
+        database: Database,
+        feed: Feed,
+        *,
+        events: EventTypes = NO_KINDS,
+        log: Log | None = None,
+        metrics: Registry | None = None,
     ) -> None:
         self._database = database
+        self._kinds = events
         self._feed = feed
         self._log = log
         self._queries = load_queries("workhorse.feeds", "sql/queries.sql")
@@ -129,7 +146,10 @@ class FeedReader:
             if not (await self._row(work, "lock", (feed.name,)))[0]:
                 return 0
             position = self._position(await self._row(work, "position", (feed.name,)))
-            if position is not None:
+            if position is not None and feed.repeatable and not position.fixed and position.reading != position.seen:
+                unit.finish(Query(self._queries["fix"], (position.reading, feed.name)))
+                position = None
+            elif position is not None:
                 events = await self._page(work, position)
                 if events:
                     await feed.handler(work, events)
@@ -170,18 +190,28 @@ class FeedReader:
                 self._feed.at_most,
             ),
         )
-        return [recorded(row) for row in await cursor.fetchall()]
+        rows = await cursor.fetchall()
+        return [
+            self._newest(recorded(row, place=(position.began, position.given + number)))
+            for number, row in enumerate(rows, start=1)
+        ]
+
+    def _newest(self, event: Recorded) -> Recorded:
+        if event.type not in self._kinds:
+            return event
+        return replace(event, data=self._kinds.newest(event.type, event.data))
 
     def _position(self, row: Sequence[Any] | None) -> Position | None:
         """What to read next; None where the feed has to begin, or to begin anew."""
         if row is None:
             return None
-        seen, reading, page_txid, page_id, version, same_cluster, now = row
+        seen, reading, page_txid, page_id, version, same_cluster, now, given, began = row
         if not same_cluster:
             raise FeedMoved(self._feed.name)
         if version != self._feed.version:
             return None
-        return Position(seen, reading if reading is not None else now, page_txid, page_id)
+        bound = reading if reading is not None else now
+        return Position(seen, bound, page_txid, page_id, given, began, reading is not None)
 
     def _moved(self, position: Position, events: Sequence[Recorded]) -> Query:
         count, name = len(events), self._feed.name
@@ -193,7 +223,12 @@ class FeedReader:
 
 @asynccontextmanager
 async def reading(
-    database: Database, feeds: Iterable[Feed], *, log: Log | None = None, metrics: Registry | None = None
+    database: Database,
+    feeds: Iterable[Feed],
+    *,
+    events: EventTypes = NO_KINDS,
+    log: Log | None = None,
+    metrics: Registry | None = None,
 ) -> AsyncGenerator[None]:
     """Read for all of `feeds` during the block; at its end a page that is under way is given up, and comes again.
 
@@ -206,7 +241,9 @@ async def reading(
             raise SettingsError(f"two feeds are named {feed.name!r}, and would take each other's events; rename one")
         names.add(feed.name)
     tasks = [
-        asyncio.create_task(FeedReader(database, feed, log=log, metrics=metrics).run(), name=f"feed {feed.name}")
+        asyncio.create_task(
+            FeedReader(database, feed, events=events, log=log, metrics=metrics).run(), name=f"feed {feed.name}"
+        )
         for feed in feeds
     ]
     for task in tasks:
@@ -226,7 +263,7 @@ def _tell(ended: "asyncio.Task[None]", log: Log | None) -> None:
         log.event("error", "feed.stopped", reader=ended.get_name(), exception=error)
 
 
-def recorded(row: Sequence[Any]) -> Recorded:
+def recorded(row: Sequence[Any], *, place: tuple[int, int] = (0, 0)) -> Recorded:
     """An event from its row."""
     id_, txid, type_, subject, data, occurred_at, request_id, trace_id, principal = row
     return Recorded(
@@ -239,4 +276,5 @@ def recorded(row: Sequence[Any]) -> Recorded:
         request_id=request_id or "",
         trace_id=trace_id or "",
         principal=principal or "",
+        place=place,
     )

@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from workhorse.guard.routes import Route, RouteTable
+from workhorse.policy import Policy
 from workhorse.rate import Rate
 from workhorse.settings import GuardSettings
 
@@ -86,6 +87,7 @@ NO_CONTROLS: Final = frozenset({"https_port", "hsts_preload", "report_to"})
 """Settings of the guard that are no controls: nothing is more open for another value."""
 POLICY_CONTROLS: Final = frozenset(
     {
+        "audit",
         "scope",
         "public",
         "rate",
@@ -103,6 +105,7 @@ POLICY_CONTROLS: Final = frozenset(
 """What of a policy is in the map."""
 POLICY_NO_CONTROLS: Final = frozenset({"pattern", "batched", "fast", "cancel_on_disconnect"})
 """What of a policy says which requests it is for, or how fast they are served."""
+_AUDITS: Final = ("none", "recorded", "closed")
 _ISOLATIONS: Final = ("", "read committed", "repeatable read", "serializable")
 
 
@@ -147,6 +150,12 @@ class RouteControls(msgspec.Struct, frozen=True, omit_defaults=False):
     """Whether its transactions cannot write."""
     isolation: str = ""
     """What its transactions see of others' commits; empty: as the database has it."""
+    audit: str = "none"
+    """What is recorded of its requests: none, recorded, or closed, where nothing is answered without its record."""
+    audit_subject: str = ""
+    """Whom its records are about."""
+    audit_models: list[str] = []
+    """Whose rows are recorded before and after."""
 
 
 class ControlMap(msgspec.Struct, frozen=True):
@@ -200,6 +209,9 @@ def control_map(
                 encoded_slashes=route.encoded_slashes,
                 read_only=route.policy is not None and route.policy.read_only,
                 isolation=(route.policy.isolation or "") if route.policy is not None else "",
+                audit=_audit(route.policy),
+                audit_subject=_audit_subject(route.policy),
+                audit_models=_audit_models(route.policy),
             )
         )
     everywhere = {name: _plain(name, getattr(settings, name)) for name in EVERYWHERE}
@@ -241,6 +253,15 @@ def _lost_of(was: RouteControls, now: RouteControls) -> Iterable[tuple[str, str,
         yield "read_only", "on", "off"
     if _ISOLATIONS.index(now.isolation) < _ISOLATIONS.index(was.isolation):
         yield "isolation", was.isolation, now.isolation or "the database's default"
+
+    yield from _lost_records(was, now)
+
+
+def _lost_records(was: RouteControls, now: RouteControls) -> Iterable[tuple[str, str, str]]:
+    if _AUDITS.index(now.audit) < _AUDITS.index(was.audit):
+        yield "audit", was.audit, now.audit
+    if missing := sorted(set(was.audit_models) - set(now.audit_models)):
+        yield "audit_models", " ".join(missing), " ".join(now.audit_models) or "none"
 
 
 def _lost_everywhere(was: Mapping[str, Value], now: Mapping[str, Value]) -> Iterable[Loss]:
@@ -287,6 +308,22 @@ def _caller(route: Route, *, identity: bool) -> Caller:
     if route.policy is None:
         return "nobody"
     return "public" if route.public else "known"
+
+
+def _audit(policy: Policy | None) -> str:
+    audit = None if policy is None else policy.audited
+    return "none" if audit is None else "closed" if audit.fail_closed else "recorded"
+
+
+def _audit_subject(policy: Policy | None) -> str:
+    if policy is None or policy.audited is None:
+        return ""
+    return policy.audited.subject or policy.path
+
+
+def _audit_models(policy: Policy | None) -> list[str]:
+    audit = None if policy is None else policy.audited
+    return [] if audit is None else sorted(model.__name__ for model in audit.models)
 
 
 def _rate(rate: Rate) -> str:

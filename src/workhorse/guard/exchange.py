@@ -65,6 +65,13 @@ class Paced(Waits, Protocol):
         ...
 
 
+class Recorded(Protocol):
+    """Records how the request ends."""
+
+    control: str
+    """The check that has refused it."""
+
+
 class _Never:
     """No body is waited for."""
 
@@ -107,6 +114,7 @@ class Exchange(RequestContext):
         "overlong",
         "overridden",
         "private",
+        "recording",
         "refusal",
         "route",
         "started",
@@ -128,6 +136,8 @@ class Exchange(RequestContext):
         """Headers that the guard adds to the reply, beside those for its kind."""
         self.overridden: Headers = []
         """The app's own headers that took the place of the guard's."""
+        self.recording: Recorded | None = None
+        """What records how it ends, where its route is audited."""
         self.refusal: Refusal | None = None
         self.started = False
         self.finished = False
@@ -207,6 +217,11 @@ class Exchange(RequestContext):
         if kind == "http.response.pathsend":
             self._send_file(message["path"])
         return self._send(message)
+
+    def go_through(self, send: Send) -> Send:
+        """Send the reply through `send` from now on. Returns what it went to before."""
+        before, self._send = self._send, send
+        return before
 
     def expect(self, body: Paced) -> None:
         """Note that a body follows."""

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Final
 
 from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, send_reply
+from workhorse.audited import Audit
 from workhorse.bridge import refuse_trio
 from workhorse.context import CURRENT
 from workhorse.contracts import CounterStore
@@ -30,11 +31,13 @@ from workhorse.guard.permission import Permission
 from workhorse.guard.permit import Wait
 from workhorse.guard.plan import Plan, compile_plan
 from workhorse.guard.problems import ClientGone
+from workhorse.guard.recording import Recording
 from workhorse.guard.sockets import Sockets
 from workhorse.guard.tokens import FormToken, Tokens, form_token_due
 from workhorse.guard.verdict import Refusal
 from workhorse.guard.watch import Watch
 from workhorse.identity.scheme import Identity, NotAuthenticated
+from workhorse.journal import RecordRule, Trail, record_rules
 from workhorse.policy import Policy
 from workhorse.problems import internal_error, render_problem, request_instance
 from workhorse.settings import GuardSettings, load_settings
@@ -44,6 +47,8 @@ from workhorse.telemetry.spans import OpenSpan, Spans, find_spans
 
 __all__ = ["Guard"]
 
+# By what refusals of requests are recorded whose routes are not audited, where that is asked for.
+ANYTHING: Final = Policy("* /{path:path}", audit=Audit("request"))
 # Starlette's error where a reply cannot be sent on because its client has gone. It is no error of the app's.
 CLIENT_GONE: Final = "ClientDisconnect"
 # Refusals that leave a body behind which may never end: Request Timeout, and Content Too Large.
@@ -65,6 +70,7 @@ class Guard:
         log: where access lines and errors go; nowhere by default.
         access_lines: write a line per request.
         metrics: where requests are counted; nowhere by default.
+        trail: where it is recorded how audited requests have ended, as far as it is not with their units.
         routed: gives a scope the path that the app's router goes by, where it makes another of the one that came (see
             `integrations.routed_by`).
 
@@ -86,9 +92,11 @@ class Guard:
         log: Log | None = None,
         access_lines: bool = True,
         metrics: Registry | None = None,
+        trail: Trail | None = None,
         routed: Callable[[Scope], Scope] | None = None,
     ) -> None:
         self._app = app
+        self._trail = trail
         self._routed = routed
         policies = tuple(policies)
         if plan is None:
@@ -102,6 +110,14 @@ class Guard:
         registry = metrics if metrics is not None else Registry(None)
         self._access = Access(self._plan.headers, log, lines=access_lines, metrics=registry)
         self._identity = identity
+        rules = record_rules(route.policy for route in self._plan.routes if route.policy is not None)
+        if rules and trail is None:
+            raise SettingsError(
+                f"the policies {', '.join(map(repr, rules))} are audited, but there is nowhere to record it: give the"
+                " Guard a trail=Trail(database)"
+            )
+        self._rules = rules
+        self._any_rule = RecordRule(ANYTHING, ANYTHING.audited or Audit())
         scoped = [route.pattern for route in self._plan.routes if route.scopes]
         if scoped and identity is None:
             raise SettingsError(
@@ -133,8 +149,11 @@ class Guard:
         current = CURRENT.set(exchange)
         active = self._access.active
         active.slots[0] += 1.0
+        recording: Recording | None = None
         try:
             verdict = self._entrance.ask(facts, exchange, scope)
+            if self._rules and exchange.route.pattern in self._rules:
+                recording = self._begin_recording(self._rules[exchange.route.pattern], facts, exchange)
             if isinstance(verdict, Wait):
                 verdict = await self._permission.check(facts, exchange, scope) or self._entrance.enter(exchange)
             if verdict is not None:
@@ -152,10 +171,19 @@ class Guard:
                 raise  # the reply is cut: only the server can tell the client, by closing the connection
         finally:
             exchange.end()
+            if recording is not None:
+                recording.end()
             CURRENT.reset(current)
             active.slots[0] -= 1.0
             self._access.note(scope, facts, exchange, span)
             exchange.error = None  # its frames hold what the app held, and the exchange too: a circle
+
+    def _begin_recording(self, rule: RecordRule, facts: Facts, exchange: Exchange) -> Recording:
+        assert self._trail is not None
+        recording = Recording(rule, self._trail, exchange, facts.method, facts.route_path)
+        recording.pass_to(exchange.go_through(recording.send))
+        exchange.recording = recording
+        return recording
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         refuse_trio("a Guard")
@@ -245,6 +273,10 @@ class Guard:
         if reply.status in BODY_LEFT and scope.get("http_version", "1.1").startswith("1"):
             # Else a server goes on reading what nobody wants (RFC 9110, sections 15.5.9 and 15.5.14).
             exchange.extra.append((b"connection", b"close"))
+        if exchange.recording is not None:
+            exchange.recording.control = verdict.control
+        elif self._trail is not None and self._trail.all_denials:
+            self._begin_recording(self._any_rule, Facts(scope), exchange).control = verdict.control
         exchange.refusal = None  # or `send` would take the refusal's own reply for the app's
         try:
             await self._reply(reply, scope, exchange)

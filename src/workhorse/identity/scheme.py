@@ -20,7 +20,7 @@ from typing import Final, Protocol, Self
 import msgspec
 
 from workhorse.asgi import Reply, Scope  # noqa: TC001 - the guard is compiled against what this says
-from workhorse.contracts import ApiKeyStore, CounterStore, SessionStore
+from workhorse.contracts import ApiKeyStore, CounterStore, Recorder, SessionStore
 from workhorse.errors import PROBLEM_PREFIX, Problem, SettingsError, StoreUnavailable
 from workhorse.identity.reason import Reason
 from workhorse.principal import ANONYMOUS, Principal
@@ -108,6 +108,7 @@ class Surroundings:
     sessions: SessionStore | None = None
     api_keys: ApiKeyStore | None = None
     counters: CounterStore | None = None
+    recorder: Recorder | None = None
 
 
 class Bindable(Protocol):

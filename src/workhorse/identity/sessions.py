@@ -32,7 +32,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from workhorse.context import RequestContext, current_request
-from workhorse.contracts import SessionRecord, SessionStore
+from workhorse.contracts import Recorder, SessionRecord, SessionStore
 from workhorse.errors import PROBLEM_PREFIX, Problem, SettingsError, StartupError, StoreUnavailable
 from workhorse.identity.cookies import CookieRules, SameSite, is_loopback
 from workhorse.identity.reason import Reason, Refused
@@ -126,6 +126,7 @@ class Sessions:
         """None: there is no authentication scheme for cookies (RFC 9110, section 11)."""
         self._store = store
         self._own_store = store is not None
+        self._recorder: Recorder | None = None
         self._idle = idle_seconds
         self._absolute = absolute_seconds
         self._cookies = CookieRules(name=cookie, same_site=same_site)
@@ -150,6 +151,7 @@ class Sessions:
         if not self._own_store:
             # Anew at each start: the stores of a run that has ended are closed.
             self._store = surroundings.sessions
+        self._recorder = surroundings.recorder
         plain = self._plain_wanted and not surroundings.settings.production
         self._cookies = replace(self._cookies, plain_allowed=plain)
 
@@ -224,6 +226,7 @@ class Sessions:
             TextRefused: the subject is empty, too long or holds what is no text.
             ValueError: the data are too large.
             StoreUnavailable: the store does not answer. The client's cookie is as it was.
+            Problem: 503, where nobody logs in without a record of it (`records.fail_closed`), and there is none.
         """
         request, now = current_request(), time.time()
         check_subject(subject)
@@ -242,6 +245,11 @@ class Sessions:
         )
         presented = presented_by(request)
         await self._given_store().insert(record, replaces=presented.digest if presented is not None else None)
+        try:
+            await self._record("audit.login", record)
+        except Problem:
+            await self._given_store().delete(record.digest)  # nobody has its secret
+            raise
         return self._hand_out(request, secret, record, instead_of=presented)
 
     async def renew(self, *, scopes: Iterable[str] | None = None, roles: Iterable[str] | None = None) -> Session:
@@ -282,6 +290,8 @@ class Sessions:
         if record is not None:
             await self._given_store().delete(record.digest)
         self._leave(request, record)
+        if record is not None:
+            await self._record("audit.logout", record)
 
     async def current(self) -> Session | None:
         """The request's session; None if it came with none, or it has ended since.
@@ -326,6 +336,8 @@ class Sessions:
         self._forget(subject, public_id)
         if mine is not None and (mine.subject, mine.public_id) == (subject, public_id):
             self._leave(request, mine)
+        if ended and self._recorder is not None:
+            await self._recorder.record("audit.session_revoked", subject=subject, data={"sessions": 1})
         return ended
 
     async def revoke_all(self, subject: str, *, keep_current: bool = False) -> int:
@@ -346,6 +358,8 @@ class Sessions:
         self._forget(subject)
         if mine is not None and keep is None:
             self._leave(request, mine)
+        if count and self._recorder is not None:
+            await self._recorder.record("audit.session_revoked", subject=subject, data={"sessions": count})
         return count
 
     async def write(self, session: Session, data: Mapping[str, Any]) -> Session:
@@ -366,6 +380,10 @@ class Sessions:
         if presented is not None and presented.digest == record.digest:
             request.principal = principal_of(written)
         return session_of(written, request)
+
+    async def _record(self, kind: str, record: SessionRecord) -> None:
+        if self._recorder is not None:
+            await self._recorder.record(kind, subject=record.subject, data={"session": record.public_id})
 
     def _given_store(self) -> SessionStore:
         if self._store is None:

@@ -41,7 +41,7 @@ from secrets import token_bytes
 from typing import Final, NamedTuple
 
 from workhorse.context import CURRENT, current_request
-from workhorse.contracts import CounterStore, Grant
+from workhorse.contracts import CounterStore, Grant, Recorder
 from workhorse.errors import PROBLEM_PREFIX, Problem, SettingsError, StartupError
 from workhorse.identity.device_cookie import DeviceCookie, DeviceCookies, is_device_cookie
 from workhorse.identity.scheme import Surroundings
@@ -98,6 +98,15 @@ class Room(NamedTuple):
     cookies: DeviceCookies
     clock: Callable[[], float]
     log: Log | None
+    recorder: Recorder | None = None
+
+    def record(self, account: str, *, known_device: bool, throttled: bool) -> None:
+        """Record an attempt that failed. The account stands as its keyed digest: people type passwords there, too."""
+        if self.recorder is not None:
+            why = "throttled" if throttled else "password"
+            self.recorder.tell(
+                "audit.login_failed", subject=f"account:{account}", data={"why": why, "known_device": known_device}
+            )
 
     def tell(self, event: str, *, known_device: bool, seconds: float) -> None:
         """Log what happened, without the account and the address."""
@@ -108,12 +117,20 @@ class Room(NamedTuple):
 class Attempt:
     """One attempt that was let in. It has failed, unless `succeeded` is called."""
 
-    __slots__ = ("_account", "_keys", "_room", "known_device", "next_seconds")
+    __slots__ = ("_account", "_digest", "_keys", "_room", "known_device", "next_seconds")
 
     def __init__(
-        self, room: Room, account: bytes, keys: Sequence[str], *, known_device: bool, next_seconds: float
+        self,
+        room: Room,
+        account: bytes,
+        keys: Sequence[str],
+        *,
+        known_device: bool,
+        next_seconds: float,
+        digest: str = "",
     ) -> None:
         self._room = room
+        self._digest = digest
         self._account = account
         self._keys = keys
         self.known_device: Final = known_device
@@ -127,6 +144,7 @@ class Attempt:
     async def failed(self) -> float:
         """Note that the password was wrong, or that there is no such account. Returns `next_seconds`."""
         self._room.tell("login.failed", known_device=self.known_device, seconds=self.next_seconds)
+        self._room.record(self._digest, known_device=self.known_device, throttled=False)
         return self.next_seconds
 
     async def succeeded(self) -> DeviceCookie:
@@ -190,6 +208,7 @@ class LoginThrottle:
         self._lifetime = lifetime_seconds
         self._clock = clock
         self._log = log
+        self._recorder: Recorder | None = None
         self._counters = counters
         self._own_counters = counters is not None
         self._key = key if key is not None else b""
@@ -218,6 +237,7 @@ class LoginThrottle:
             # Anew at each start: the stores of a run that has ended are closed.
             self._counters = surroundings.counters
         self._log = self._log if self._log is not None else surroundings.log
+        self._recorder = surroundings.recorder
         if not self._key:
             keys = [key.get_secret_value().encode() for key in settings.identity.login_keys]
             if not keys and settings.production:
@@ -230,7 +250,7 @@ class LoginThrottle:
             self._key = keys[0]
             self._cookies = DeviceCookies(keys, lifetime_seconds=self._lifetime)
         if self._counters is not None:
-            self._given = Room(self._counters, self._cookies, self._clock, self._log)
+            self._given = Room(self._counters, self._cookies, self._clock, self._log, self._recorder)
 
     async def admit(
         self, account: str, address: str | None = None, device_cookie: str | bytes | None = None
@@ -252,22 +272,25 @@ class LoginThrottle:
         name = _name_of(account)
         address = address if address is not None else current_request().client
         device = self._device_of(device_cookie, name)
-        failures = self._failures.quotas(self._hash("account", name))
+        whose = self._hash("account", name)
+        failures = self._failures.quotas(whose)
         if device is not None:
             own = quotas = self._device.quotas(device)
         else:
             network = network_of(address).encode("utf-8", "surrogatepass")
             own = self._account_network.quotas(self._hash("account and network", name, network))
-            account_quotas = self._account.quotas(self._hash("account", name))
+            account_quotas = self._account.quotas(whose)
             quotas = [*own, *account_quotas, *self._network.quotas(self._hash("network", network)), *failures]
         grants = await self._room.counters.take(quotas)
         known = device is not None
         if not all(grant.admitted for grant in grants):
             seconds = max(grant.retry_after_us for grant in grants) / 1e6
             self._room.tell("login.throttled", known_device=known, seconds=seconds)
+            self._room.record(whose, known_device=known, throttled=True)
             raise TooManyAttempts(math.ceil(seconds))
         full_again = [quota.key for quota in (*own, *failures)]
-        return Attempt(self._room, name, full_again, known_device=known, next_seconds=next_us(quotas, grants) / 1e6)
+        seconds = next_us(quotas, grants) / 1e6
+        return Attempt(self._room, name, full_again, known_device=known, next_seconds=seconds, digest=whose)
 
     async def forgive(self, account: str, device_cookie: str | bytes | None = None) -> None:
         """Make the counters of an account full again, as after its password was reset by its owner.

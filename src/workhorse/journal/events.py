@@ -10,20 +10,22 @@ fails at the commit undoes the whole request, and says so to nobody who could me
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from secrets import randbits
-from typing import Final, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 import msgspec
 
 from workhorse.context import CURRENT, RequestContext
 from workhorse.contracts import Query
+from workhorse.journal.kinds import EventType
 from workhorse.sql import load_queries
 
-__all__ = ["MAX_DATA_BYTES", "MAX_SUBJECT", "MAX_TYPE", "Event", "EventBox", "time_ordered_id"]
+__all__ = ["MAX_DATA_BYTES", "MAX_SUBJECT", "MAX_TYPE", "Event", "EventBox", "append_once", "time_ordered_id"]
 
 MAX_TYPE: Final = 100
 """Characters."""
@@ -62,31 +64,40 @@ class Event:
     """The id of the caller; empty where nobody was known."""
 
     @classmethod
-    def of(cls, type: str, *, subject: str, data: object = None) -> Self:  # noqa: A002 - the word of CloudEvents
+    def of(
+        cls,
+        type: str | EventType[Any],  # noqa: A002 - the word of CloudEvents
+        *,
+        subject: str,
+        data: object = None,
+    ) -> Self:
         """Make an event of now, by the request that is being served.
 
         Numbers that JSON cannot say (NaN, infinity) become null.
 
         Raises:
+            EventMalformed: the data are not what the schema of the type says.
             ValueError: type, subject or data is malformed or too large; the message has the bound.
         """
-        if len(type) > MAX_TYPE or not _TYPE.match(type):
+        kind = None if isinstance(type, str) else type
+        name = type if isinstance(type, str) else type.name
+        if len(name) > MAX_TYPE or not _TYPE.match(name):
             raise ValueError(
-                f"the event type {type[:120]!r} is not dotted lower case of at most {MAX_TYPE} characters;"
+                f"the event type {name[:120]!r} is not dotted lower case of at most {MAX_TYPE} characters;"
                 " write for example 'transfer.posted'"
             )
         if not 1 <= len(subject) <= MAX_SUBJECT or not subject.isprintable():
             raise ValueError(
-                f"the subject {subject[:220]!r} of the event {type!r} is not 1 to {MAX_SUBJECT} printable characters;"
+                f"the subject {subject[:220]!r} of the event {name!r} is not 1 to {MAX_SUBJECT} printable characters;"
                 " give the id of what the event is about"
             )
         nanoseconds = time.time_ns()
         request = CURRENT.get(None)
         return cls(
             id=time_ordered_id(nanoseconds),
-            type=type,
+            type=name,
             subject=subject,
-            data=_json_of(type, data),
+            data=_json_of(name, data, kind),
             occurred_at=_EPOCH + timedelta(microseconds=nanoseconds // 1000),
             request_id="" if request is None else request.request_id.decode("latin-1"),
             trace_id="" if request is None else request.trace_id.decode("latin-1"),
@@ -117,21 +128,13 @@ class EventBox:
         """Give the events as one statement, and forget them."""
         if not self._events:
             return None
-        rows = [
-            {
-                "id": event.id,
-                "type": event.type,
-                "subject": event.subject,
-                "data": msgspec.Raw(event.data),
-                "occurred_at": event.occurred_at,
-                "request_id": event.request_id or None,
-                "trace_id": event.trace_id or None,
-                "principal": event.principal or None,
-            }
-            for event in self._events
-        ]
-        self._events, self._bytes = [], 0
-        return Query(_append_sql(), (_encode(rows).decode(),))
+        events, self._events, self._bytes = self._events, [], 0
+        return Query(_sql("append_events"), (_rows_of(events),))
+
+
+def append_once(events: Sequence[Event]) -> tuple[str, Sequence[object]]:
+    """The statement that appends events outside of a unit, and its parameters. Run twice it appends them once."""
+    return _sql("append_once"), (_rows_of(events),)
 
 
 def time_ordered_id(nanoseconds: int) -> UUID:
@@ -149,17 +152,36 @@ def _caller(request: RequestContext | None) -> str:
 
 
 @cache
-def _append_sql() -> str:
-    return load_queries("workhorse.journal", "sql/queries.sql")["append_events"]
+def _sql(name: str) -> str:
+    return load_queries("workhorse.journal", "sql/queries.sql")[name]
 
 
-def _json_of(type_: str, data: object) -> bytes:
+def _rows_of(events: Sequence[Event]) -> str:
+    rows = [
+        {
+            "id": event.id,
+            "type": event.type,
+            "subject": event.subject,
+            "data": msgspec.Raw(event.data),
+            "occurred_at": event.occurred_at,
+            "request_id": event.request_id or None,
+            "trace_id": event.trace_id or None,
+            "principal": event.principal or None,
+        }
+        for event in events
+    ]
+    return _encode(rows).decode()
+
+
+def _json_of(type_: str, data: object, kind: EventType[Any] | None) -> bytes:
     try:
         encoded = _encode({} if data is None else data)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"the data of the event {type_!r} cannot be said in JSON: {error}") from error
     if not encoded.startswith(b"{"):
         raise ValueError(f"the data of the event {type_!r} is no JSON object; wrap it: {{'value': ...}}")
+    if kind is not None:
+        encoded = kind.checked(encoded)
     if len(encoded) > MAX_DATA_BYTES:
         raise ValueError(
             f"the data of the event {type_!r} has {len(encoded)} bytes; at most {MAX_DATA_BYTES} are taken."

@@ -66,11 +66,19 @@ async def working(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
         yield
         return
     async with AsyncExitStack() as stack:
+        if service.relays:
+            from workhorse.relays import relaying  # noqa: PLC0415 - as below
+
+            await stack.enter_async_context(
+                relaying(service.database_of(rooms), service.relays, log=rooms.log, metrics=rooms.metrics)
+            )
         if service.feeds:
             from workhorse.feeds.reader import reading  # noqa: PLC0415 - as below
 
             database = service.database_of(rooms)
-            await stack.enter_async_context(reading(database, service.feeds, log=rooms.log, metrics=rooms.metrics))
+            await stack.enter_async_context(
+                reading(database, service.feeds, events=service.events, log=rooms.log, metrics=rooms.metrics)
+            )
         if rooms.settings.audit.origin:
             from workhorse.sealer.hosting import sealing  # noqa: PLC0415 - it needs cryptography, an extra
 

@@ -5,6 +5,7 @@ Every process does it. Each chore bears to be done by several at once, and is tr
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -44,7 +45,10 @@ async def doing_chores(settings: Settings, database: Database, log: Log) -> Asyn
         await database.run(Query(events["prepare_partitions"], (MONTHS_AHEAD,)))
         if settings.events.keep_months:
             before = first_kept_month(datetime.now(UTC), settings.events.keep_months)
-            await database.run(Query(events["drop_partitions"], (before,)))
+            required = json.dumps(settings.events.required_readers)
+            (_, held_by), *_ = await database.run(Query(events["drop_partitions"], (before, required)))
+            if held_by is not None:
+                log.event("warning", "events.held_back", reader=held_by, before=before)
 
     chores = [
         asyncio.create_task(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from workhorse.contracts import Database
 from workhorse.errors import WorkhorseError
+from workhorse.journal import Trail
 from workhorse.migrations import WORKHORSE, Migrations
 from workhorse.service.chores import doing_chores
 from workhorse.service.stores import Stores, open_stores
@@ -49,6 +50,8 @@ class Rooms:
     database: Database
     replica: Database | None
     stores: Stores
+    trail: Trail
+    """Records what has no unit to commit with."""
     urls: Urls
     run_folder: Path | None
 
@@ -136,6 +139,19 @@ async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> As
             raise
         await stack.enter_async_context(doing_chores(settings, database, log))
         stores = await stack.enter_async_context(open_stores(settings, database, urls.cache, log))
+        records = settings.records
+        trail = await stack.enter_async_context(
+            Trail(
+                database,
+                log=log,
+                metrics=metrics,
+                max_waiting=records.max_waiting,
+                store_seconds=records.store_timeout_seconds,
+                fail_closed=records.fail_closed,
+                all_denials=records.denials == "all",
+                logins=records.logins,
+            )
+        )
         yield Rooms(
             settings=settings,
             log=log,
@@ -143,6 +159,7 @@ async def open_rooms(settings: Settings, migrations: Sequence[Migrations]) -> As
             database=database,
             replica=replica,
             stores=stores,
+            trail=trail,
             urls=urls,
             run_folder=run_folder,
         )

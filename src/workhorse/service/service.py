@@ -34,6 +34,7 @@ from workhorse.integrations import (
 from workhorse.integrations.agreement import disagreements
 from workhorse.integrations.openapi import Facts
 from workhorse.integrations.routes import policies_of, sample_of, uncovered
+from workhorse.journal import EventType, EventTypes
 from workhorse.migrations import Migrations
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import plain_problem
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from workhorse.caching import Caches, Leases
     from workhorse.feeds import Feed
     from workhorse.jobs import Job, Schedule
+    from workhorse.relays import Relay
 
 __all__ = ["Service"]
 
@@ -88,6 +90,8 @@ class Service:
             service's own processes too.
         schedules: when jobs are enqueued by the clock.
         feeds: what reads the journal, in `workhorse worker` as jobs are run.
+        relays: what publishes events to outside systems, where feeds are read.
+        events: the kinds of events that the app emits and reads. With any, an event of another kind is refused.
         caches: what the app caches; they get their store from the settings.
         leases: what one process alone may do at a time; likewise.
         tables: queries whose rows are answered as Arrow, Parquet, CSV or JSON, on connections of their own.
@@ -113,6 +117,8 @@ class Service:
         jobs: "Sequence[Job[Any, Any]]" = (),
         schedules: "Sequence[Schedule]" = (),
         feeds: "Sequence[Feed]" = (),
+        relays: "Sequence[Relay]" = (),
+        events: "Sequence[EventType[Any]]" = (),
         caches: "Caches | None" = None,
         leases: "Leases | None" = None,
         tables: "Tables | None" = None,
@@ -128,7 +134,9 @@ class Service:
         self._identity = Identity(identity) if identity is not None and not isinstance(identity, Identity) else identity
         self._jobs = tuple(jobs)
         self._schedules = tuple(schedules)
-        self._feeds = tuple(feeds)
+        self._relays = tuple(relays)
+        self._feeds = (*feeds, *(relay.feed for relay in relays))
+        self._events = EventTypes(events)
         self._caches = caches
         self._leases = leases
         self._tables = tables
@@ -182,13 +190,18 @@ class Service:
 
     @property
     def feeds(self) -> "tuple[Feed, ...]":
-        """What reads the journal."""
+        """What reads the journal, those of the relays among them."""
         return self._feeds
 
     @property
     def tables(self) -> "Tables | None":
         """What the app asks its database, as Arrow."""
         return self._tables
+
+    @property
+    def relays(self) -> "tuple[Relay, ...]":
+        """What publishes events to outside systems."""
+        return self._relays
 
     @property
     def caches(self) -> "Caches | None":
@@ -199,6 +212,11 @@ class Service:
     def leases(self) -> "Leases | None":
         """What one process alone may do at a time."""
         return self._leases
+
+    @property
+    def events(self) -> EventTypes:
+        """The kinds of events that are declared."""
+        return self._events
 
     @property
     def metrics(self) -> Registry:
@@ -316,6 +334,7 @@ class Service:
                     sessions=rooms.stores.sessions,
                     api_keys=rooms.stores.api_keys,
                     counters=rooms.stores.counters,
+                    recorder=rooms.trail,
                 )
             )
         bind_caching(self, rooms)
@@ -343,6 +362,7 @@ class Service:
                 reply_key=keys[0] if keys else None,
                 former_reply_keys=keys[1:],
             ),
+            events=self._events,
             metrics=rooms.metrics,
         )
         return Guard(
@@ -353,6 +373,7 @@ class Service:
             log=rooms.log,
             access_lines=settings.log.access,
             metrics=rooms.metrics,
+            trail=rooms.trail,
             routed=self._reader,
         )
 

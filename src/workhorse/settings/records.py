@@ -29,6 +29,7 @@ __all__ = [
     "JobsSettings",
     "LogSettings",
     "OperationsSettings",
+    "RecordsSettings",
     "ServerSettings",
     "SettingRow",
     "Settings",
@@ -205,6 +206,28 @@ class EventsSettings(Record):
     keep_months: int = Field(
         default=0, ge=0, description="Whole months of events that are kept, beside the current one; 0: all."
     )
+    required_readers: Names = Field(
+        default=(),
+        description="Feeds that must have read a month before it is dropped, even where they have never run yet.",
+    )
+
+
+class RecordsSettings(Record):
+    """Audit records of what has no unit: denials, failures, logins (docs/audit-records.md)."""
+
+    denials: Literal["audited", "all"] = Field(
+        default="audited", description="Which refused requests are recorded: those of audited routes, or all."
+    )
+    logins: bool = Field(default=True, description="Record logins, failed logins and logouts.")
+    fail_closed: bool = Field(
+        default=False, description="Send no refusal, and let nobody log in, before the record of it is stored."
+    )
+    max_waiting: int = Field(
+        default=10_000, ge=1, description="Records that wait to be stored at most; more are dropped, and counted."
+    )
+    store_timeout_seconds: float = Field(
+        default=5, gt=0, description="Longest wait for a record that is to be stored before its reply."
+    )
 
 
 class LogSettings(Record):
@@ -271,6 +294,7 @@ class Settings(BaseSettings):
     jobs: JobsSettings = JobsSettings()
     events: EventsSettings = EventsSettings()
     audit: AuditSettings = AuditSettings()
+    records: RecordsSettings = RecordsSettings()
     log: LogSettings = LogSettings()
     operations: OperationsSettings = OperationsSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()

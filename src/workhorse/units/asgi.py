@@ -22,7 +22,8 @@ from typing import Any, Final
 from workhorse.asgi import ASGIApp, Receive, Reply, Scope, Send, route_path, send_reply
 from workhorse.context import CURRENT
 from workhorse.contracts import Database, Query, Terms, Transaction
-from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem
+from workhorse.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, OutcomeUnknown, Problem, SettingsError
+from workhorse.journal import EventTypes, record_rules
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import render_problem, request_instance
 from workhorse.sql import load_queries
@@ -30,7 +31,7 @@ from workhorse.state.postgres.faults import overwhelmed
 from workhorse.telemetry.metrics import Registry
 from workhorse.units.body import Body, ClientGone
 from workhorse.units.call import Call, Rules
-from workhorse.units.exchange import Exchange, RunAgain, Stage
+from workhorse.units.exchange import Exchange, RunAgain, Stage, note_outcome
 from workhorse.units.idempotency import (
     Caller,
     Claim,
@@ -44,7 +45,7 @@ from workhorse.units.idempotency import (
 from workhorse.units.sealing import Seal
 from workhorse.units.turns import Turns
 from workhorse.units.unit import pause
-from workhorse.units.work import OPENER
+from workhorse.units.work import NO_KINDS, OPENER
 
 __all__ = ["UnitLayer", "UnitOptions"]
 
@@ -81,6 +82,7 @@ class UnitLayer:
         policies: which routes take an Idempotency-Key, and on what terms their transactions are begun.
         caller: names the sender of a request; by default its principal, else its Authorization header.
         options: bounds.
+        events: the kinds of events that the app emits; by default any.
         metrics: where outcomes are counted; nowhere by default.
 
     Raises:
@@ -96,12 +98,21 @@ class UnitLayer:
         policies: PolicyTable | None = None,
         caller: Caller = caller_of,
         options: UnitOptions | None = None,
+        events: EventTypes = NO_KINDS,
         metrics: Registry | None = None,
     ) -> None:
         self._app = app
         self._database = database
         self._replica = replica if replica is not None else database
         self._policies = policies if policies is not None else PolicyTable()
+        self._audits = record_rules(self._policies)
+        declared = [pattern for pattern, rule in self._audits.items() if rule.models]
+        if declared and not getattr(database, "records_models", False):
+            raise SettingsError(
+                f"the policies {', '.join(map(repr, declared))} record models before and after, for which units have to"
+                f" run on SQLAlchemy; these run on {type(database).__name__}. Take the models out, and call"
+                " work.changed() instead"
+            )
         self._caller = caller
         self._options = options if options is not None else UnitOptions()
         key = self._options.reply_key
@@ -113,6 +124,7 @@ class UnitLayer:
             keep_seconds=self._options.keep_seconds,
             wait_seconds=self._options.wait_seconds,
             metrics=registry,
+            kinds=events,
         )
         self._told_at = -1.0
         self._turns = Turns(wait_seconds=self._options.wait_seconds)
@@ -133,6 +145,8 @@ class UnitLayer:
         call = Call(scope, Body(receive), send, self._database, terms_of(policy))
         if call.terms.read_only:
             call.database = self._replica
+        elif policy is not None and policy.audit:
+            call.audit, call.path = self._audits[policy.pattern], path
         if policy is None or not policy.idempotent:
             await self._run(call)
             return
@@ -248,6 +262,7 @@ class UnitLayer:
         kept = answer(call.claim, row, self._rules.seal)
         if isinstance(kept, Reply):
             self._outcomes.labels("replayed").add(1)
+            note_outcome("repeated")
             await send_reply(kept, call.send, head=call.scope["method"] == "HEAD")
         else:
             self._outcomes.labels("refused").add(1)
@@ -328,6 +343,7 @@ class UnitLayer:
         """Answer for a run that raised and will not be repeated. False: it is to be raised, whether answered or not."""
         self._outcomes.labels("unknown" if isinstance(failure, OutcomeUnknown) else "failed").add(1)
         if isinstance(failure, OutcomeUnknown):
+            note_outcome("unknown")
             await self._answer(failure, scope, send)
             return True
         if exchange.transaction is not None and overwhelmed(failure):

@@ -45,6 +45,13 @@ class Body:
                 self._next += 1
         return message
 
+    @property
+    def taken(self) -> bytes | None:
+        """What the app has read of it so far; None where it was too long to be remembered."""
+        if not self.repeatable:
+            return None
+        return b"".join(message.get("body", b"") for message in self._taken)
+
     def rewind(self) -> None:
         """Begin again with the first message."""
         self._next = 0

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from workhorse.asgi import Scope, Send
 from workhorse.contracts import Database, Terms
+from workhorse.journal.kinds import EventTypes
 from workhorse.sql import Queries
 from workhorse.telemetry.metrics import Registry
 from workhorse.units.body import Body
@@ -13,6 +14,7 @@ from workhorse.units.sealing import Seal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from workhorse.journal import RecordRule
     from workhorse.units.idempotency import Claim
 
 __all__ = ["Call", "Rules"]
@@ -34,12 +36,27 @@ class Rules:
     """Longest wait for the first request with the same key."""
     metrics: Registry
     """Where rooms above count what they do with requests."""
+    kinds: EventTypes
+    """The events that are declared."""
 
 
 class Call:
     """One request. What few requests have is set where it is found."""
 
-    __slots__ = ("_as_it_came", "batched", "body", "claim", "database", "runs", "scope", "send", "settled", "terms")
+    __slots__ = (
+        "_as_it_came",
+        "audit",
+        "batched",
+        "body",
+        "claim",
+        "database",
+        "path",
+        "runs",
+        "scope",
+        "send",
+        "settled",
+        "terms",
+    )
 
     def __init__(self, scope: Scope, body: Body, send: Send, database: Database, terms: Terms) -> None:
         self.scope = scope
@@ -53,6 +70,10 @@ class Call:
         """On what they are begun."""
         self.claim: Claim | None = None
         """Its key."""
+        self.audit: RecordRule | None = None
+        """What is recorded of it with its unit."""
+        self.path = ""
+        """As the policy was found by, where it is audited."""
         self.batched = False
         """Whether the handler's batch claims the key."""
         self.runs = 0

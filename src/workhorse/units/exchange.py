@@ -15,19 +15,21 @@ Commit happens inside the app's own `send` of its last message. So whatever a fr
 import asyncio
 from collections.abc import Awaitable, Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 from workhorse.asgi import Message, send_reply
 from workhorse.context import CURRENT
-from workhorse.contracts import Database, Query, Transaction
+from workhorse.contracts import Database, Query, RecordsModels, Transaction
 from workhorse.errors import OutcomeUnknown, Problem, UnitClosed, UnitError, WorkhorseError
+from workhorse.journal import EventBox, RecordRule
+from workhorse.journal.changes import changes_query
 from workhorse.problems import render_problem, request_instance
 from workhorse.units.aftermath import call_after_commit
 from workhorse.units.call import Call, Rules
 from workhorse.units.idempotency import Claim, answer, kept_columns
 from workhorse.units.work import Callback, Work
 
-__all__ = ["Exchange", "RunAgain", "Stage"]
+__all__ = ["Exchange", "RunAgain", "Stage", "note_outcome"]
 
 
 class Stage(Enum):
@@ -93,7 +95,7 @@ class Exchange:
         self.body: Message | None = None
         self.failure: Exception | None = None
         self.transaction = transaction
-        self.work = None if transaction is None else Work(transaction)
+        self.work = None if transaction is None else self._work_on(transaction)
 
     async def open(self) -> Work:
         """Return the unit, and begin its transaction if this is the first call. Calls at once share one."""
@@ -116,10 +118,16 @@ class Exchange:
                     if self._left():  # while this call waited for a connection
                         await transaction.rollback()
                         raise UnitClosed("the reply left before the unit was open: await unit() before replying")
-                    self.transaction, self.work = transaction, Work(transaction)
+                    self.transaction, self.work = transaction, self._work_on(transaction)
         if self._left():
             raise UnitClosed("this request's unit has ended with its reply")
         return self.work
+
+    def _work_on(self, transaction: Transaction) -> Work:
+        audit = self._call.audit
+        if audit is not None and audit.models:
+            cast("RecordsModels", transaction).record_models(audit.models, changes_query)
+        return Work(transaction, self._rules.kinds)
 
     @property
     def database(self) -> Database:
@@ -169,6 +177,8 @@ class Exchange:
         kept = answer(self._call.claim, row, self._rules.seal)
         if isinstance(kept, Problem):
             kept = render_problem(kept, instance=request_instance())
+        else:
+            note_outcome("repeated")
         self.answered, self.stage = True, Stage.SPENT
         await send_reply(kept, self._send)
 
@@ -272,7 +282,11 @@ class Exchange:
                 request = CURRENT.get(None)
                 if request is not None:
                     request.settling = True
+                if self._call.audit is not None:
+                    await self._record(self._call.audit, body)
                 await self.transaction.commit([*self.work.drain(), *self._kept(body)])
+                if self._call.audit is not None:
+                    note_outcome("committed")
                 self._callbacks = self.work.callbacks() or None
         except Exception as error:
             self.stage = Stage.SPENT
@@ -287,6 +301,21 @@ class Exchange:
         if self._call.settled is not None:
             self._call.settled()
 
+    async def _record(self, rule: RecordRule, reply: bytes | None) -> None:
+        """Put the record of this request into its unit."""
+        assert self.start is not None
+        assert self.work is not None
+        call = self._call
+        said = call.body.taken if rule.wants_body else None
+        event = rule.done(
+            call.scope["method"],
+            call.path,
+            self.start["status"],
+            body=said,
+            reply=None if reply is None else bytes(reply),
+        )
+        await self.work.put_last(EventBox, event)
+
     def _kept(self, body: bytes | None) -> list[Query]:
         """The statement that keeps the reply for a retry, if the request has a key."""
         claim = self._call.claim
@@ -298,6 +327,13 @@ class Exchange:
         body = None if body is None else bytes(body)
         params = kept_columns(claim, self.start["status"], self.start.get("headers", ()), body, self._rules.seal)
         return [Query(self._rules.queries["keep_reply"], params)]
+
+
+def note_outcome(outcome: str) -> None:
+    """Tell the guard what became of the unit (see `RequestContext.audit_outcome`)."""
+    request = CURRENT.get(None)
+    if request is not None:
+        request.audit_outcome = outcome
 
 
 async def _nothing() -> None:

@@ -132,6 +132,12 @@ class SyncWork:
         """Append an event to the journal, committed with this unit or not at all (see `Work.emit`)."""
         return wait_for(self._loop, self._work.emit(type, subject=subject, data=data))
 
+    def changed(
+        self, subject: str, *, before: Mapping[str, object] | None = None, after: Mapping[str, object] | None = None
+    ) -> Event:
+        """Record what this unit has changed (see `Work.changed`)."""
+        return wait_for(self._loop, self._work.changed(subject, before=before, after=after))
+
 
 def sync_unit() -> SyncWork:
     """Return the unit of this request, from a handler that runs in a thread.

@@ -12,12 +12,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast, overload
 
 from workhorse.bridge import in_trio
-from workhorse.contracts import Query, Transaction
+from workhorse.contracts import Query, RowChange, Transaction
 from workhorse.errors import NoUnit, UnitClosed, UnitError
+from workhorse.journal.changes import change_event
 from workhorse.journal.events import Event, EventBox
+from workhorse.journal.kinds import EventType, EventTypes
 
 __all__ = ["OPENER", "Callback", "Opener", "Outbox", "Work", "current_opener", "unit"]
 
@@ -26,6 +28,9 @@ MAX_CALLBACKS: Final = 1_000
 
 Callback = Callable[[], Awaitable[object] | object]
 """What is called after the commit. A plain function is called in a thread, so that it may block."""
+
+NO_KINDS: Final = EventTypes()
+"""Nothing is declared."""
 
 R_contra = TypeVar("R_contra", contravariant=True)
 R = TypeVar("R")
@@ -60,10 +65,11 @@ class Work:
     run again, so what it does outside the database should bear repeating.
     """
 
-    __slots__ = ("_boxes", "_callbacks", "_drained", "_keeps", "_transaction")
+    __slots__ = ("_boxes", "_callbacks", "_drained", "_keeps", "_kinds", "_transaction")
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, kinds: EventTypes = NO_KINDS) -> None:
         self._transaction = transaction
+        self._kinds = kinds
         self._keeps = False
         self._boxes: dict[object, Outbox[Any]] = {}
         self._callbacks: list[Callback] = []
@@ -76,6 +82,11 @@ class Work:
     def transaction(self) -> Transaction:
         """What the unit runs on, for rooms and integrations; handlers need `execute` and `connection`."""
         return self._transaction
+
+    @property
+    def kinds(self) -> EventTypes:
+        """The events that are declared."""
+        return self._kinds
 
     @property
     def connection(self) -> Any:
@@ -183,6 +194,10 @@ class Work:
         if box.full:
             await self._write(box)
 
+    async def put_last(self, kind: Callable[[], Outbox[R]], row: R) -> None:
+        """Have `row` written with the commit itself, whatever a session has left open. For who ends the unit."""
+        self.outbox(kind).add(row)
+
     async def flush(self) -> None:
         """Write what waits in the boxes now, for work that wants to read it in its own unit.
 
@@ -200,11 +215,24 @@ class Work:
         statements = (box.drain() for box in self._boxes.values())
         return [statement for statement in statements if statement is not None]
 
-    async def emit(self, type: str, *, subject: str, data: object = None) -> Event:  # noqa: A002 - the word of CloudEvents
+    @overload
+    async def emit(self, type: EventType[T], *, subject: str, data: T) -> Event: ...
+
+    @overload
+    async def emit(self, type: str, *, subject: str, data: object = None) -> Event: ...
+
+    async def emit(
+        self,
+        type: str | EventType[Any],  # noqa: A002 - the word of CloudEvents
+        *,
+        subject: str,
+        data: object = None,
+    ) -> Event:
         """Append an event to the journal, committed with this unit or not at all.
 
         Args:
-            type: what happened, in the past tense and in dotted lower case, such as `transfer.posted`.
+            type: what happened, in the past tense and in dotted lower case, such as `transfer.posted`; or its
+                `EventType`, which checks the data.
             subject: to whom or what: the id of an account, a payment.
             data: the facts, as anything that JSON can say (also dataclasses, `Decimal`, `UUID`, times).
 
@@ -212,9 +240,36 @@ class Work:
             The event, with its id (UUID version 7) and time.
 
         Raises:
+            EventMalformed: the data are not what the schema of the type says.
+            EventKindUnknown: the service declares its events, and this one is not among them.
             ValueError: type, subject or data is malformed or too large; the message has the bound.
         """
+        if isinstance(type, str):
+            type = self._kinds.declared(type) or type  # noqa: A001 - as above
         event = Event.of(type, subject=subject, data=data)
+        await self.put(EventBox, event)
+        return event
+
+    async def changed(
+        self, subject: str, *, before: Mapping[str, object] | None = None, after: Mapping[str, object] | None = None
+    ) -> Event:
+        """Record what this unit has changed, as an event `audit.changed` that commits with it.
+
+        Of what is in both only what differs is told. For rows of SQLAlchemy models a policy does it by itself (see
+        `Audit.models`).
+
+        Args:
+            subject: which row or thing: `account:7`.
+            before: its columns as they were; None: it is new.
+            after: as they are; None: it is gone.
+
+        Raises:
+            ValueError: neither is given.
+        """
+        if before is None and after is None:
+            raise ValueError(f"changed({subject!r}) says neither what was before nor what is after")
+        operation = "insert" if before is None else "delete" if after is None else "update"
+        event = change_event(RowChange(subject, operation, before, after))
         await self.put(EventBox, event)
         return event
 

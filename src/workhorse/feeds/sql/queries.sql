@@ -7,7 +7,8 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('workhorse.feed ' || %s, 0))
 -- How far the feed has come, and what there is. A statement of its own, after the lock: its snapshot sees the position
 -- that the last holder of the lock has left.
 SELECT f.seen::text, f.reading::text, f.page_txid::text, f.page_id, f.version,
-       f.cluster = c.system_identifier, pg_current_snapshot()::text
+       f.cluster = c.system_identifier, pg_current_snapshot()::text,
+       f.events, (extract(epoch FROM f.began_at) * 1000)::bigint
   FROM workhorse.feeds f, pg_control_system() c
  WHERE f.name = %s
 
@@ -40,7 +41,12 @@ SELECT %s, system_identifier, CASE WHEN %s = 'now' THEN pg_current_snapshot() EL
   FROM pg_control_system()
 ON CONFLICT (name) DO UPDATE
    SET cluster = excluded.cluster, seen = excluded.seen, reading = NULL, page_txid = NULL, page_id = NULL,
-       version = excluded.version, events = 0, moved_at = now()
+       version = excluded.version, events = 0, moved_at = now(),
+       began_at = greatest(clock_timestamp(), feeds.began_at + interval '1 millisecond')
+
+-- name: fix
+-- Note what will be read next, before it is: so that it is the same when it is read again.
+UPDATE workhorse.feeds SET reading = %s::text::pg_snapshot WHERE name = %s
 
 -- name: turn_page
 -- More is to be read between the two snapshots.

@@ -260,7 +260,7 @@ class OidcLogin:
                 "OidcLogin has no url: name this service as browsers see it, such as url='https://bank.example', or"
                 " the address that the issuer sends users back to would be what a request's Host header says"
             )
-        self._report = Report(self._issuer.name, surroundings.log)
+        self._report = Report(self._issuer.name, surroundings.log, surroundings.recorder)
         if self._in_development:
             # Not at the top: production loads neither the development issuer nor the embedded servers.
             from workhorse.identity.login.development import DevelopmentFlow  # noqa: PLC0415

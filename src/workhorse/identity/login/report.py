@@ -6,6 +6,7 @@ leads from the browser's reply to the line.
 
 from typing import Final
 
+from workhorse.contracts import Recorder
 from workhorse.identity.login.problems import Stopped
 from workhorse.identity.reason import Refused
 from workhorse.problems import request_instance
@@ -22,9 +23,11 @@ class Report:
     Args:
         issuer: its name.
         log: where lines go; nowhere if None.
+        recorder: where failed logins are recorded; a login itself is the session's to record.
     """
 
-    def __init__(self, issuer: str, log: Log | None) -> None:
+    def __init__(self, issuer: str, log: Log | None, recorder: Recorder | None = None) -> None:
+        self._recorder = recorder
         self._issuer = issuer
         self._log = log
 
@@ -41,14 +44,19 @@ class Report:
             described: what the issuer says of it. Anybody can write a link that says it, so it is cut, and only the
                 log has it.
         """
-        if self._log is None:
-            return
         if isinstance(error, Stopped):
             why = error.stop.value
         elif isinstance(error, Refused):
             why = error.reason.value
         else:
             why = str(error) or type(error).__name__
+        if self._recorder is not None:
+            known = isinstance(error, Stopped | Refused)
+            self._recorder.tell(
+                "audit.login_failed", subject=self._issuer, data={"why": why if known else type(error).__name__}
+            )
+        if self._log is None:
+            return
         self._log.event(
             "warning" if isinstance(error, Stopped | Refused) else "error",
             "login.failed",

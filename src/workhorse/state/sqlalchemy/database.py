@@ -16,8 +16,9 @@ from typing import Any, Final, Protocol, cast
 import sqlalchemy.exc
 from psycopg.pq import TransactionStatus
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
 
-from workhorse.contracts import ON_USUAL_TERMS, Query, Rows, Terms
+from workhorse.contracts import ON_USUAL_TERMS, Query, RowChange, Rows, Terms
 from workhorse.errors import DatabaseUnavailable, OutcomeUnknown, SettingsError, StartupError, UnitClosed, UnitError
 from workhorse.state.postgres import faults
 from workhorse.state.postgres.database import opening
@@ -31,6 +32,7 @@ from workhorse.state.postgres.transaction import (
     time_left,
     unanswered,
 )
+from workhorse.state.sqlalchemy.changes import watch_changes
 from workhorse.state.sqlalchemy.statements import PULSE, FetchedRows, Params, dollars, following
 from workhorse.state.sqlalchemy.watch import KEY, TORN, Watch, watch_engine
 
@@ -172,6 +174,7 @@ class SQLAlchemyTransaction:
         "_driver",
         "_ended",
         "_make_session",
+        "_on_session",
         "_patience",
         "_session",
         "_was_lost",
@@ -195,6 +198,7 @@ class SQLAlchemyTransaction:
         self._patience = patience
         self._deadline = deadline
         self._session: AsyncSession | None = None
+        self._on_session: Callable[[Session], None] | None = None
         self._ended = False
         self._was_lost = False
 
@@ -226,7 +230,20 @@ class SQLAlchemyTransaction:
         connection = self.connection
         if self._session is None:
             self._session = self._make_session(bind=connection, join_transaction_mode="create_savepoint")
+            if self._on_session is not None:
+                self._on_session(self._session.sync_session)
         return self._session
+
+    def record_models(self, models: Sequence[type], made: Callable[[Sequence[RowChange]], Query]) -> None:
+        """Record what the session writes of `models`, by the statements that `made` makes."""
+
+        def run(session: Session, query: Query) -> None:
+            text, values = query.sql, tuple(query.params)
+            if isinstance(self._driver, Asyncpg):
+                text, values = dollars(query.sql, query.params)
+            session.connection().exec_driver_sql(text, values)
+
+        self._on_session = lambda session: watch_changes(session, models, made, run)
 
     @property
     def lost(self) -> bool:
@@ -365,6 +382,9 @@ class SQLAlchemyDatabase:
     Raises:
         SettingsError: the engine's driver is another one.
     """
+
+    records_models: Final = True
+    """Whether its transactions can tell what was written of models."""
 
     def __init__(
         self,

@@ -25,11 +25,12 @@ import sqlalchemy.exc
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from workhorse.contracts import ON_USUAL_TERMS, Query, Rows, Terms
+from workhorse.contracts import ON_USUAL_TERMS, Query, RowChange, Rows, Terms
 from workhorse.errors import DatabaseUnavailable, OutcomeUnknown, SettingsError, StartupError, UnitClosed, UnitError
 from workhorse.state.postgres import faults
 from workhorse.state.postgres.standby import Notices, not_replicated
 from workhorse.state.postgres.transaction import GRACE_SECONDS, ROLLBACK_SECONDS
+from workhorse.state.sqlalchemy.changes import watch_changes
 from workhorse.state.sqlalchemy.database import ENDED, OPEN_BLOCK, SWALLOWED, lost_connection, refuse_autocommit
 from workhorse.state.sqlalchemy.lanes import Lanes, connections_of, wait_of
 from workhorse.state.sqlalchemy.statements import PULSE, FetchedRows, Params, following
@@ -117,6 +118,7 @@ class SQLAlchemySyncTransaction:
         "_ending",
         "_lanes",
         "_make_session",
+        "_on_session",
         "_patience",
         "_sent_at",
         "_session",
@@ -140,6 +142,7 @@ class SQLAlchemySyncTransaction:
         self._watch = watch
         self._make_session = make_session
         self._session: Session | None = None
+        self._on_session: Callable[[Session], None] | None = None
         self._ending = threading.RLock()  # two threads may come to an end of it: that of a COMMIT, and a cancellation's
         self._ended = False
         self._was_lost = False
@@ -168,7 +171,17 @@ class SQLAlchemySyncTransaction:
         connection = self.connection
         if self._session is None:
             self._session = self._make_session(bind=connection, join_transaction_mode="create_savepoint")
+            if self._on_session is not None:
+                self._on_session(self._session)
         return self._session
+
+    def record_models(self, models: Sequence[type], made: Callable[[Sequence[RowChange]], Query]) -> None:
+        """Record what the session writes of `models`, by the statements that `made` makes."""
+
+        def run(session: Session, query: Query) -> None:
+            session.connection().exec_driver_sql(query.sql, tuple(query.params))
+
+        self._on_session = lambda session: watch_changes(session, models, made, run)
 
     @property
     def lost(self) -> bool:
@@ -341,6 +354,9 @@ class SQLAlchemySyncDatabase:
     Raises:
         SettingsError: the engine's driver is another one.
     """
+
+    records_models: Final = True
+    """Whether its transactions can tell what was written of models."""
 
     def __init__(
         self, engine: Engine, *, session: sessionmaker[Any] | None = None, statement_timeout_seconds: float = 30

@@ -1,0 +1,1 @@
+"""What audit records cost, and what seals them."""
