@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from django.apps import apps
 from django.conf import UserSettingsHolder, global_settings, settings
+from django.core import mail
 from django.core.asgi import get_asgi_application
 from django.db import connections
 from django.test import signals  # its receivers forget what Django keeps of settings
@@ -181,6 +182,7 @@ def project(project_databases: tuple[str, str], tmp_path: Path) -> Iterator[Proj
         # Only here, because models can be defined only in a project that is set up.
         views = import_module("tests.integrations.django.project.views")
         views.seen.clear()
+        vars(mail).pop("outbox", None)  # by which Django's own tests are known, also once they are over
         yield Project(database_url, other_url, tmp_path, configure, views.seen)
     gc.collect()
     for url in project_databases:
