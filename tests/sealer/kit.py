@@ -15,7 +15,7 @@ from workhorse.sealer import Anchor, KeyText, LogReader, Sealer, SealerOptions
 from workhorse.state.postgres.migrate import apply_migrations
 from workhorse.units import Unit
 
-__all__ = ["KEYS", "ORIGIN", "TRUST", "emit", "on_log", "on_sealed", "sealer", "verify_export"]
+__all__ = ["KEYS", "ORIGIN", "TRUST", "Sql", "emit", "on_log", "on_sealed", "sealer", "verify_export"]
 
 KEYS = KeyText(LOG)
 
