@@ -9,6 +9,7 @@ JSON object that the request or the reply has, with more dots for objects within
 that was refused before its body was read, stands as `?`: a record is never lost for want of a name.
 """
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,9 +68,8 @@ class Audit:
             )
         if type(self.fail_closed) is not bool:
             raise SettingsError(f"audit has fail_closed={self.fail_closed!r}; it is True or False")
-        for model in self.models:
-            if not isinstance(model, type):
-                raise SettingsError(f"audit has models={self.models!r}; it is a list of classes")
+        if not all(inspect.isclass(model) for model in self.models):
+            raise SettingsError(f"audit has models={self.models!r}; it is a list of classes")
 
 
 class Part(NamedTuple):
@@ -100,8 +100,8 @@ class Template:
             reply: its body; None where there is none, or it was a stream.
         """
         segments = path.split("/")[1:] if self.parts else []
-        said = _object_of(body) if self.needs_body else {}
-        answered = _object_of(reply) if self.needs_reply else {}
+        said = _object_of(body if self.needs_body else None)
+        answered = _object_of(reply if self.needs_reply else None)
         filled: list[str] = []
         for part in self.parts:
             filled.append(part.before)
@@ -172,7 +172,7 @@ def _object_of(content: bytes | None) -> Mapping[str, object]:
 def _member(content: Mapping[str, object], names: Sequence[str]) -> str:
     value: object = content
     for name in names:
-        value = cast("dict[str, object]", value).get(name) if isinstance(value, dict) else None
+        value = cast("Mapping[str, object]", value).get(name) if isinstance(value, dict) else None
     # A subject is an id. An object or a truth is none.
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value) or UNKNOWN

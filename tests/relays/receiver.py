@@ -37,6 +37,8 @@ class Receiver:
                 writer.write(f"HTTP/1.1 {what}\r\n{more}{endless}\r\n".encode() + b"x" * 1000)
                 await writer.drain()
                 await asyncio.sleep(0.01)
+        except (asyncio.IncompleteReadError, OSError):
+            pass  # the sender has given up
         finally:
             writer.close()
             with suppress(OSError):

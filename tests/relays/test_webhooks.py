@@ -29,7 +29,7 @@ def a_webhook(url: str, **more: Any) -> Webhook:
         "insecure_http": True,
         "insecure_networks": ["127.0.0.0/8"],
         "retry_seconds": SOON,
-        "deadline_seconds": 1.0,
+        "deadline_seconds": 5.0,
         **more,
     }
     return Webhook("billing", url, **options)
@@ -77,7 +77,7 @@ def test_a_message_is_signed_and_carries_its_events_id(database_url: str) -> Non
 def test_what_is_not_taken_comes_again_with_the_same_id(what: str, database_url: str) -> None:
     async def script(database: Any, sql: Sql) -> None:
         async with receiving(lambda number: what if number < 2 else "204 No Content") as receiver:
-            webhook = a_webhook(receiver.url, deadline_seconds=0.3)
+            webhook = a_webhook(receiver.url, deadline_seconds=1.0)
             await noted(database, webhook, "1")
             async with webhook.running(database):
                 await receiver.until(3)
