@@ -6,8 +6,8 @@
 
 `exports`: rows per second from the database to an Arrow stream's end, and to the end of the usual endpoint's JSON (an
 ORM's objects, validated and written by pydantic), beside COPY in binary form whose bytes nobody reads, and bare ADBC.
-Memory is what the process grew by. `imports`: rows per second of a Parquet and of a CSV file, checked, in short transactions,
-beside COPY of bytes that were made before.
+Memory is what the process grew by. `imports`: rows per second of a Parquet and of a CSV file, checked, in short
+transactions, beside COPY of bytes that were made before.
 """
 
 import argparse
