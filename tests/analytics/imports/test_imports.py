@@ -236,7 +236,7 @@ def test_two_importers_of_one_file_write_it_once(table_url: str, tmp_path: Path)
         def one() -> Any:
             return import_file(path, into="accounts", sink=lambda: PostgresIngest(table_url))
 
-        return await asyncio.gather(one(), one(), return_exceptions=True)
+        return list(await asyncio.gather(one(), one(), return_exceptions=True))
 
     outcomes = asyncio.run(both())
     assert any(isinstance(outcome, ImportReport) for outcome in outcomes)

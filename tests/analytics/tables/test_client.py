@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -17,17 +18,16 @@ SCHEMA = pa.schema([("a", pa.int64()), ("d", pa.decimal128(9, 2)), ("j", pa.json
 def stream(*, ended: bool, counted: int | None) -> bytes:
     sink = pa.BufferOutputStream()
     writer = pa.ipc.new_stream(sink, SCHEMA)
-    values = [{"a": 1, "d": Decimal("1.50"), "j": "{}"}, {"a": 2, "d": None, "j": None}]
+    values: list[dict[str, Any]] = [{"a": 1, "d": Decimal("1.50"), "j": "{}"}, {"a": 2, "d": None, "j": None}]
     storage = [pa.array([row["a"] for row in values]), pa.array([row["d"] for row in values], pa.decimal128(9, 2))]
     texts = pa.ExtensionArray.from_storage(pa.json_(pa.string()), pa.array([row["j"] for row in values], pa.string()))
     writer.write_batch(pa.RecordBatch.from_arrays([*storage, texts], schema=SCHEMA))
     if counted is not None:
         nothing = pa.RecordBatch.from_pylist([], schema=SCHEMA)
         writer.write_batch(nothing, custom_metadata={b"workhorse.rows": str(counted).encode()})
-    body = sink.getvalue().to_pybytes() if not ended else None
-    if body is None:
+    if ended:
         writer.close()
-        body = sink.getvalue().to_pybytes()
+    body: bytes = sink.getvalue().to_pybytes()
     return body
 
 

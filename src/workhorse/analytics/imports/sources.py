@@ -263,7 +263,8 @@ def _header(stream: io.BufferedReader, limits: Limits, delimiter: str, path: Pat
         first = line.split(b"\n", 1)[0].decode("utf-8-sig", "strict").splitlines()[:1]
     if not first:
         raise ImportRefused(f"{path.name} is empty; its first line names the columns")
-    return next(csv.reader(first, delimiter=delimiter), [])
+    names: list[str] = []
+    return next(csv.reader(first, delimiter=delimiter), names)
 
 
 def _nothing(schema: Any) -> Any:
