@@ -116,8 +116,8 @@ def django_project(**values: Any) -> Iterator[Callable[..., None]]:
         clear_url_caches()
         set_urlconf(None)
         if wrapped is not before:
-            for name in ("INSTALLED_APPS", "TEMPLATES"):  # what Django keeps of them
-                CHANGED.send(sender=None, setting=name, value=getattr(wrapped, name), enter=True)
+            for name in ("INSTALLED_APPS", "TEMPLATES", "CACHES", "TASKS"):  # what Django keeps of them
+                CHANGED.send(sender=None, setting=name, value=getattr(wrapped, name, None), enter=True)
 
     def configure(**changes: Any) -> None:
         values.update(changes)
