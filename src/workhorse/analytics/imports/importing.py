@@ -230,8 +230,8 @@ class _Import:
             if rows <= before:
                 continue
             # An earlier run may have ended within this chunk.
-            part = (chunk, numbers) if rows - consumed >= before else _behind(chunk, numbers, before)
-            self._write(*part, rows)
+            fresh, named = (chunk, numbers) if rows - consumed >= before else _behind(chunk, numbers, before)
+            self._write(fresh, named, rows)
             self._progress(rows)
         self._settle(rows, 0, done=True)
         return rows
