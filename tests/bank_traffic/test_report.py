@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bank.auditor import Finding
 from bank.demo_screen import Outcome, find_faults, progress_line, summary
 from bank.traffic_report import FileOutcome, Histogram, Tally, TrafficReport
 
@@ -95,3 +96,11 @@ def test_the_summary_of_a_good_run_names_the_figures_and_no_fault() -> None:
 def test_each_broken_promise_is_a_fault(traffic: dict[str, object], audit: dict[str, object], fault: str) -> None:
     outcome = Outcome(replace(good_report(), **traffic), {**AUDIT, **audit})  # type: ignore[arg-type]
     assert any(fault in found for found in find_faults(outcome))
+
+
+@pytest.mark.parametrize(("found", "said"), [(True, "named event e-1"), (False, "did NOT name it")])
+def test_an_amount_that_was_changed_must_be_named(found: bool, said: str) -> None:  # noqa: FBT001
+    finding = Finding(sealed=41, event="e-1", found=found, said="as it was signed")
+    outcome = Outcome(good_report(), AUDIT, edit=finding)
+    assert said in summary(outcome)
+    assert bool(find_faults(outcome)) is not found

@@ -20,6 +20,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bank.auditor import Auditor
 from bank.callers import Callers, issue_tokens
 from bank.demo_screen import Outcome, Screen, find_faults, progress_line, summary
 from bank.demo_server import FOLDER, BankServer, serve_bank
@@ -68,8 +69,11 @@ async def demonstrate(options: Options, screen: Screen) -> int:
             attachment = stack.enter_context(await asyncio.to_thread(attach, settings.embedded_folder))
             step.detail = ", ".join(f"{server.name} {server.version}" for server in status(attachment.folder).servers)
         port = _choose_port(options.port, screen)
+        auditor = Auditor(settings.embedded_folder, attachment.database_url)
         with screen.step("bank") as step:
-            server = await stack.enter_async_context(serve_bank(Address(HOST, port), workers=options.workers))
+            address = Address(HOST, port)
+            sealing = await asyncio.to_thread(auditor.settings)
+            server = await stack.enter_async_context(serve_bank(address, workers=options.workers, settings=sealing))
             step.detail = f"{options.workers} worker{'s' if options.workers > 1 else ''} of `workhorse run`"
         screen.say(f"\n  open {server.address}\n")
         with screen.step("accounts") as step:
@@ -79,7 +83,7 @@ async def demonstrate(options: Options, screen: Screen) -> int:
             callers = issue_tokens(settings)
             parties = await find_parties(server.address, callers)
             step.detail = f"{opened:,} opened and funded" if opened else "there from an earlier demo"
-        outcome = await _trade(server, callers, parties, options, screen)
+        outcome = await _trade(server, callers, parties, auditor, options, screen)
         faults = find_faults(outcome)
         screen.say(f"\n{summary(outcome)}\n")
         for fault in faults:
@@ -103,9 +107,9 @@ def _choose_port(wanted: int, screen: Screen) -> int:
 
 
 async def _trade(
-    server: BankServer, callers: Callers, parties: list[Party], options: Options, screen: Screen
+    server: BankServer, callers: Callers, parties: list[Party], auditor: Auditor, options: Options, screen: Screen
 ) -> Outcome:
-    """Let the customers loose, then have the books proved."""
+    """Let the customers loose, then have the books proved, and the journal that proves them."""
     plan = TrafficPlan(connections=options.connections, seconds=options.seconds)
     with screen.step("traffic") as step:
         traffic = await play(
@@ -116,7 +120,11 @@ async def _trade(
         waited = await _await_jobs(server, callers, screen)
         step.detail = f"{waited:,} were left when the traffic ended"
     with screen.step("audit"):
-        return Outcome(traffic, await _audit(server.address, callers.auditor), waited)
+        books = await _audit(server.address, callers.auditor)
+    with screen.step("audit log") as step:
+        finding = await asyncio.to_thread(auditor.find_an_edit)
+        step.detail = f"{finding.sealed:,} events sealed; an amount was changed in the database, and put back"
+    return Outcome(traffic, books, waited, finding)
 
 
 async def _await_jobs(server: BankServer, callers: Callers, screen: Screen) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
+from bank.auditor import Finding
 from bank.traffic_report import TrafficReport
 
 __all__ = ["Outcome", "Screen", "Step", "find_faults", "progress_line", "summary"]
@@ -72,6 +73,8 @@ class Outcome:
     traffic: TrafficReport
     audit: Mapping[str, Any]
     waited: int = 0
+    edit: Finding | None = None
+    """What an auditor found of an amount that was changed in the journal."""
 
 
 def progress_line(report: TrafficReport) -> str:
@@ -105,6 +108,8 @@ def find_faults(outcome: Outcome) -> list[str]:
         faults.append(f"{told['waiting']} jobs still wait to write advices")
     elif not told["transfers"] == told["announced"] == told["advised"]:
         faults.append(f"not every transfer has exactly one event and one advice: {told}")
+    if outcome.edit is not None and not outcome.edit.found:
+        faults.append(f"the changed amount of event {outcome.edit.event} was not named: {outcome.edit.said}")
     return faults
 
 
@@ -131,6 +136,9 @@ def summary(outcome: Outcome) -> str:
         ),
         ("jobs", f"{told['waiting']:,} waiting; {outcome.waited:,} when the traffic ended"),
     ]
+    if outcome.edit is not None:
+        named = f"named event {outcome.edit.event}" if outcome.edit.found else "did NOT name it"
+        rows.append(("audit log", f"{outcome.edit.sealed:,} events; the verifier {named}, whose amount was changed"))
     if traffic.sent_again:
         rows.append(("sent again", f"{traffic.sent_again:,} requests, because the bank asked for it or hung up"))
     return "\n".join(f"  {name:<14} {text}" for name, text in rows)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from bank.traffic_http import Address, BadReply, Line, encode_request
@@ -48,8 +49,15 @@ def demo_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def serve_bank(address: Address, *, workers: int) -> AsyncGenerator[BankServer]:
+async def serve_bank(
+    address: Address, *, workers: int, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncGenerator[BankServer]:
     """Serve the bank at `address` as long as the context lasts.
+
+    Args:
+        address: where.
+        workers: processes that serve.
+        settings: further variables of its environment.
 
     Raises:
         StartupError: it did not start; the message has the end of its log.
@@ -62,7 +70,7 @@ async def serve_bank(address: Address, *, workers: int) -> AsyncGenerator[BankSe
                 *("run", "bank.app:service", "--host", address.host, "--port", str(address.port)),
                 *("--workers", str(workers)),
                 cwd=FOLDER,
-                env=demo_environment(os.environ),
+                env={**demo_environment(os.environ), **settings},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
