@@ -7,6 +7,8 @@ VENV    ?= .venv-$(VERSION)
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 JOBS    ?= 2
+# The slow tests wait more than they work.
+WAITING ?= $(shell expr $(JOBS) + 1)
 SECONDS ?= 600
 
 .PHONY: help demo demo-clinic test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
@@ -33,7 +35,7 @@ demo-clinic: $(READY) ## Run the clinic, a Django app with its admin, through a 
 
 test: $(READY) ## Run all tests: the fast ones first, then the slow ones.
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not crash" $(ARGS)
-	@$(BIN)/python -m pytest -q -n $(JOBS) -m "slow and not crash" $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WAITING) -m "slow and not crash" $(ARGS)
 	@$(BIN)/python -m pytest -q -m crash $(ARGS)
 
 fast: $(READY) ## Run the fast tests only.

@@ -22,5 +22,5 @@ def test_a_faulty_file_is_refused_when_it_is_loaded(text: str, message: str) -> 
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(KeyError, match="it has: claim_reply, keep_reply, purge_replies"):
+    with pytest.raises(KeyError, match="it has: await_standby, claim_reply, keep_reply, purge_replies"):
         load_queries("workhorse.units", "sql/queries.sql")["nothing"]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ def _await_signature(connection: "psycopg.Connection[Any]", queries: Queries) ->
     """Wait until every event is sealed and signed. Returns how many there are."""
     give_up = time.monotonic() + SEAL_SECONDS
     while True:
-        row = connection.execute(queries["standing"]).fetchone()
+        row = connection.execute(queries["standing"].encode()).fetchone()
         assert row is not None
         if row[0] == row[1]:
             return int(row[0])
@@ -125,11 +125,11 @@ def _await_signature(connection: "psycopg.Connection[Any]", queries: Queries) ->
 
 
 @contextmanager
-def _edited(connection: "psycopg.Connection[Any]", queries: Queries) -> Iterator[str]:
+def _edited(connection: "psycopg.Connection[Any]", queries: Queries) -> Generator[str]:
     """Write over an amount of the newest transfer for the block. Gives the event's id."""
-    ((event, data),) = connection.execute(queries["newest"]).fetchall()
-    connection.execute(queries["edit"], (event,))
+    ((event, data),) = connection.execute(queries["newest"].encode()).fetchall()
+    connection.execute(queries["edit"].encode(), (event,))
     try:
         yield str(event)
     finally:
-        connection.execute(queries["put_back"], (data, event))
+        connection.execute(queries["put_back"].encode(), (data, event))
