@@ -1,0 +1,130 @@
+"""Which fields of the models hold what: read from their `Annotated` types, without importing any framework.
+
+pydantic models, dataclasses, msgspec structs and SQLAlchemy's mapped classes (`Mapped[Annotated[str, PERSONAL]]`) are
+read by their type hints. Other classes, such as Django's models, say it beside their fields:
+
+    class Patient(models.Model):
+        phone = models.CharField(max_length=40)
+        __privacy__ = {"phone": PERSONAL}
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, cast, get_args, get_origin, get_type_hints
+
+from workhorse.errors import SettingsError
+from workhorse.privacy.classes import DataClass
+
+__all__ = ["DataMap", "Field", "classes_of", "view"]
+
+MAX_DEPTH: Final = 8
+DECLARED: Final = "__privacy__"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a model."""
+
+    model: str
+    """Its qualified name."""
+    name: str
+    class_: DataClass | None
+    """None: nobody has said."""
+
+
+def classes_of(model: type) -> dict[str, DataClass | None]:
+    """The class of each field of a model, in the order of its fields.
+
+    Raises:
+        SettingsError: a field says two classes, or `__privacy__` names a class that is none.
+    """
+    found: dict[str, DataClass | None] = {}
+    for name, hint in get_type_hints(model, include_extras=True).items():
+        if name.startswith("_") or get_origin(hint) is ClassVar:
+            continue
+        said = set(_said(hint))
+        if len(said) > 1:
+            classes = ", ".join(sorted(one.value for one in said))
+            raise SettingsError(f"{model.__qualname__}.{name} is said to be {classes}; it is one of them")
+        found[name] = said.pop() if said else None
+    return {**found, **_declared(model)}
+
+
+def view(record: Mapping[str, Any], model: type, may: Collection[DataClass]) -> dict[str, Any]:
+    """What somebody may see of a record: the fields of the classes in `may`; the others are left out.
+
+    What nobody has classified is left out, too, so that a new field is not shown before somebody has thought of it
+    (minimum necessary: 45 CFR 164.502(b); GDPR, article 25).
+    """
+    classes = classes_of(model)
+    return {
+        name: value for name, value in record.items() if (class_ := classes.get(name)) is not None and class_ in may
+    }
+
+
+class DataMap:
+    """The fields of an app's models, and what they hold (GDPR, article 30).
+
+    Args:
+        models: classes.
+
+    Raises:
+        SettingsError: a model says something that cannot be, or has a field of the class `card`.
+    """
+
+    def __init__(self, models: Iterable[type]) -> None:
+        self.fields = sorted(
+            (
+                Field(f"{model.__module__}.{model.__qualname__}", name, class_)
+                for model in models
+                for name, class_ in classes_of(model).items()
+            ),
+            key=lambda field: (field.model, field.name),
+        )
+        """Every field."""
+        for field in self.fields:
+            if field.class_ is DataClass.CARD:
+                raise SettingsError(
+                    f"{field.model}.{field.name} holds card numbers, which are not kept: keep the token of your"
+                    " payment provider instead, which is internal (PCI DSS 4.0.1, 3.3 and 3.5)"
+                )
+
+    @property
+    def unclassified(self) -> list[Field]:
+        """Fields of which nobody has said what they hold."""
+        return [field for field in self.fields if field.class_ is None]
+
+    def of(self, *classes: DataClass) -> list[Field]:
+        """The fields of these classes."""
+        return [field for field in self.fields if field.class_ in classes]
+
+    def as_json(self) -> list[dict[str, str | None]]:
+        """The map, for a file that is kept and compared."""
+        return [
+            {"model": field.model, "field": field.name, "class": None if field.class_ is None else field.class_.value}
+            for field in self.fields
+        ]
+
+
+def _declared(model: type) -> Mapping[str, DataClass]:
+    declared: object = getattr(model, DECLARED, {})
+    if not isinstance(declared, Mapping):
+        raise SettingsError(
+            f"{model.__qualname__}.{DECLARED} is {declared!r}; it is a dict of fields and their classes"
+        )
+    fields = cast("Mapping[str, object]", declared)
+    for name, class_ in fields.items():
+        if not isinstance(class_, DataClass):
+            raise SettingsError(f"{model.__qualname__}.{DECLARED}[{name!r}] is {class_!r}; it is a DataClass")
+    return cast("Mapping[str, DataClass]", fields)
+
+
+def _said(hint: Any, depth: int = 0) -> Iterable[DataClass]:
+    """The classes that a type names, however deep: `Mapped[Annotated[str, PERSONAL] | None]`."""
+    if depth > MAX_DEPTH:
+        return
+    if get_origin(hint) is Annotated:
+        yield from (one for one in hint.__metadata__ if isinstance(one, DataClass))
+    for inner in get_args(hint):
+        if not isinstance(inner, DataClass):
+            yield from _said(inner, depth + 1)
