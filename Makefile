@@ -8,7 +8,7 @@ BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 JOBS    ?= 2
 # The slow tests wait more than they work.
-WAITING ?= $(shell expr $(JOBS) + 1)
+WAITING ?= $(shell expr $(JOBS) + 2)
 SECONDS ?= 600
 
 .PHONY: help demo demo-clinic test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \

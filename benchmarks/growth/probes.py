@@ -86,7 +86,7 @@ async def forget(grown: Grown) -> Forgetting:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         yesterday = (now - midnight + timedelta(days=1)).total_seconds() - 60
         began = time.perf_counter()
-        await database.run(Query(JOURNAL["drop_partitions"], (month,)))
+        await database.run(Query(JOURNAL["drop_partitions"], (month, "[]")))
         await database.run(Query(JOBS["drop_history"], (int(yesterday),)))
         drop_ms = (time.perf_counter() - began) * 1e3
     dropped = counted(grown.url)
