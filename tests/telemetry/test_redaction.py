@@ -103,7 +103,8 @@ def test_what_has_the_shape_of_a_jwt_is_masked() -> None:
         "GET /accounts/7 took 12 ms",
         "duplicate key value violates unique constraint",
         "idempotency_key=abc",
-        "Key (id)=(7) already exists.",
+        "order 1234567890123456 of 2026",
+        "4111 1111 1111 1112 is no card",
     ],
 )
 def test_plain_text_is_kept(text: str) -> None:
@@ -211,3 +212,23 @@ def test_what_was_not_looked_at_is_cut() -> None:
 )
 def test_a_name_that_stands_before_another_name_hides_no_secret(text: str) -> None:
     assert "Tr0ub4dor3" not in redact_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DETAIL:  Key (phone)=(hunter2) already exists.", "DETAIL:  Key (phone)=(***) already exists."),
+        (
+            "Key (a, lower(b))=(1, hun)ter2\nx) is not present in table",
+            "Key (a, lower(b))=(***) is not present in table",
+        ),
+        ("DETAIL:  Failing row contains (7, hunter2, null).\nnext", "DETAIL:  Failing row contains (***).\nnext"),
+        ("Failing row contains (7, hunter2", "Failing row contains (***"),
+        (
+            'invalid input syntax for type integer: "hunter2"\nLINE 1',
+            'invalid input syntax for type integer: "***"\nLINE 1',
+        ),
+    ],
+)
+def test_rows_that_postgres_quotes_are_masked_and_their_columns_kept(text: str, expected: str) -> None:
+    assert redact_text(text) == expected

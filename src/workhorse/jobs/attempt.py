@@ -141,6 +141,8 @@ class Tools:
     worker_name: str
     settle: Callable[[Callable[[], Any]], Any]
     """Says something to the database until it has been heard."""
+    mask: Callable[[str], str] = redact_text
+    """Masks what is secret or personal in an error's text, which is kept."""
 
 
 class Attempt:
@@ -215,7 +217,7 @@ class Attempt:
         claimed, tools = self.claimed, self.tools
         if claimed.attempt >= MOST_BEGINNINGS:
             self.error = JobUnknown(claimed.name, claimed.version)
-            failure = failure_of(self.error, attempt=claimed.attempt, worker=tools.worker_name)
+            failure = failure_of(self.error, attempt=claimed.attempt, worker=tools.worker_name, mask=tools.mask)
             return Ended(await tools.settle(partial(tools.engine.fail, self.fence, failure, None)))
         pause_seconds = min(LONGEST_UNKNOWN_SECONDS, UNKNOWN_SECONDS * claimed.attempt)
         await tools.settle(partial(tools.engine.release, [self.fence], retry_in=pause_seconds))
@@ -268,7 +270,7 @@ class Attempt:
         if claimed.attempts_left > 0:
             failures = max(1, declared.retries.attempts - claimed.attempts_left)
             retry_in = declared.retries.pause_seconds(failures, random.random())  # noqa: S311 - spreads, hides nothing
-        failure = failure_of(error, attempt=claimed.attempt, worker=self.tools.worker_name)
+        failure = failure_of(error, attempt=claimed.attempt, worker=self.tools.worker_name, mask=self.tools.mask)
         said = await self.tools.settle(partial(self.tools.engine.fail, self.fence, failure, retry_in))
         return Ended(said)
 
@@ -282,15 +284,17 @@ class Attempt:
         return Ended.CANCELLED if ended else Ended.LOST
 
 
-def failure_of(error: BaseException, *, attempt: int, worker: str) -> dict[str, object]:
+def failure_of(
+    error: BaseException, *, attempt: int, worker: str, mask: Callable[[str], str] = redact_text
+) -> dict[str, object]:
     """What is kept of a failed attempt. Secrets are masked; arguments are in it only if the error's text has them."""
     kind = type(error)
     return {
         "attempt": attempt,
         "worker": worker,
         "error": kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}",
-        "message": _storable(redact_text(str(error)))[:MAX_MESSAGE],
-        "traceback": _storable(redact_text(render_exception(error))),
+        "message": _storable(mask(str(error)))[:MAX_MESSAGE],
+        "traceback": _storable(mask(render_exception(error))),
     }
 
 

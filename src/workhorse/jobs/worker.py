@@ -39,6 +39,7 @@ from workhorse.journal.events import time_ordered_id
 from workhorse.telemetry.lines import Level
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
+from workhorse.telemetry.redaction import redact_text
 
 __all__ = ["Worker"]
 
@@ -281,6 +282,7 @@ class Worker:
             threads=threads,
             worker_name=self.name,
             settle=self._settle,
+            mask=redact_text if self._log is None else self._log.masking.text,
         )
         await self._settle(lambda: self._engine.register(self.name, self._options.concurrency))
 

@@ -14,8 +14,11 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
+from msgspec.structs import replace
 
-from workhorse.telemetry.redaction import redact_mapping, redact_text
+from workhorse.telemetry.cards import mask_cards
+from workhorse.telemetry.masking import NOTHING_MASKED, Masking
+from workhorse.telemetry.redaction import redact_mapping
 
 __all__ = ["CONTINUATION", "AccessLine", "EventLine", "Level", "json_lines", "plain", "render_exception", "text_lines"]
 
@@ -26,6 +29,8 @@ MAX_STRING: Final = 8192
 MAX_ITEMS: Final = 100
 MAX_DEPTH: Final = 6
 MAX_FRAMES: Final = 50
+DIGITS: Final = re.compile(r"[0-9][0-9 -]{11}")
+"""What a card's number in a path has, and few other paths."""
 RESERVED: Final = frozenset(("ts", "level", "event"))
 INT64: Final = 1 << 63
 # What JSON may hold raw and no line should: each is one or three bytes of UTF-8 in the encoder's output.
@@ -39,7 +44,7 @@ RESET: Final = "\x1b[0m"
 class AccessLine(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="access"):
     """One request that was answered: as it stands in JSON, so that the encoder takes it as it is.
 
-    Its strings are kept as they are, so none may hold a secret.
+    Its strings are kept as they are, so none may hold a secret. Card numbers alone are masked, in its path.
     """
 
     ts: datetime
@@ -105,18 +110,18 @@ def render_exception(error: BaseException) -> str:
     return f"{text[:half]}\n... ({len(text) - 2 * half} characters left out)\n{text[-half:]}"
 
 
-def json_lines(lines: list[Line]) -> tuple[bytes, int]:
+def json_lines(lines: list[Line], *, masking: Masking = NOTHING_MASKED) -> tuple[bytes, int]:
     """Each line as one JSON object on one line; and how many could not be written at all."""
     try:
-        records = [line if type(line) is AccessLine else _record(line) for line in lines]
+        records = [_record(line, masking) for line in lines]
         return _escape_json(ENCODER.encode_lines(records)), 0
     except Exception:  # noqa: BLE001 - one bad value must not take its neighbours with it, so line by line
-        return _one_by_one(lines, lambda line: _escape_json(ENCODER.encode(_mended(_record(line))) + b"\n"))
+        return _one_by_one(lines, lambda line: _escape_json(ENCODER.encode(_mended(_record(line, masking))) + b"\n"))
 
 
-def text_lines(lines: list[Line], *, colours: bool = False) -> tuple[bytes, int]:
+def text_lines(lines: list[Line], *, colours: bool = False, masking: Masking = NOTHING_MASKED) -> tuple[bytes, int]:
     """Each line for a person at a terminal, in local time; and how many could not be written at all."""
-    return _one_by_one(lines, lambda line: _text(line, colours=colours).encode(errors="backslashreplace"))
+    return _one_by_one(lines, lambda line: _text(line, masking, colours=colours).encode(errors="backslashreplace"))
 
 
 def _one_by_one(lines: list[Line], render: Callable[[Line], bytes]) -> tuple[bytes, int]:
@@ -153,16 +158,16 @@ def _plain_items(items: tuple[tuple[object, object], ...], depth: int) -> dict[s
     return {_cut(str(name)): plain(item, depth + 1) for name, item in items[:MAX_ITEMS]}
 
 
-def _record(line: Line) -> AccessLine | dict[str, Any]:
+def _record(line: Line, masking: Masking) -> AccessLine | dict[str, Any]:
     if isinstance(line, AccessLine):
-        return line
+        return line if DIGITS.search(line.path) is None else replace(line, path=mask_cards(line.path))
     when = datetime.fromtimestamp(line.ts, UTC)
-    return {"ts": when, "level": line.level, "event": redact_text(line.event), **_safe_fields(line.fields)}
+    return {"ts": when, "level": line.level, "event": masking.text(line.event), **_safe_fields(line.fields, masking)}
 
 
-def _safe_fields(fields: dict[str, Any]) -> dict[str, Any]:
+def _safe_fields(fields: dict[str, Any], masking: Masking) -> dict[str, Any]:
     """The fields redacted; one that has the name of ours gets an underscore, so that it cannot pass for it."""
-    redacted = redact_mapping(fields)
+    redacted = masking.mapping(redact_mapping(fields))
     for name in RESERVED & redacted.keys():
         redacted[f"{name}_"] = redacted.pop(name)
     return redacted
@@ -190,21 +195,23 @@ def _escape_json(data: bytes) -> bytes:
     return UNSAFE_IN_JSON.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), data)
 
 
-def _text(line: Line, *, colours: bool) -> str:
+def _text(line: Line, masking: Masking, *, colours: bool) -> str:
     when = line.ts if isinstance(line, AccessLine) else datetime.fromtimestamp(line.ts, UTC)
     clock = when.astimezone().strftime("%H:%M:%S.%f")[:-3]
     if isinstance(line, EventLine):
-        return _text_event(clock, line, colours=colours)
+        return _text_event(clock, line, masking, colours=colours)
     status = _coloured(str(line.status), STATUS_COLOURS.get(line.status // 100, "") if colours else "")
     refused = f" refused by {_bare(line.control)}" if line.control else ""
-    return f"{clock} {_bare(line.method):<7} {status} {line.duration_ms:8.2f} ms {_bare(line.path)}{refused}\n"
+    return (
+        f"{clock} {_bare(line.method):<7} {status} {line.duration_ms:8.2f} ms {_bare(mask_cards(line.path))}{refused}\n"
+    )
 
 
-def _text_event(clock: str, line: EventLine, *, colours: bool) -> str:
-    fields = redact_mapping(line.fields)
+def _text_event(clock: str, line: EventLine, masking: Masking, *, colours: bool) -> str:
+    fields = masking.mapping(redact_mapping(line.fields))
     exception = fields.pop("exception", None)
     level = _coloured(f"{line.level:<7}", LEVEL_COLOURS[line.level] if colours else "")
-    text = f"{clock} {level} {_bare(redact_text(line.event))}"
+    text = f"{clock} {level} {_bare(masking.text(line.event))}"
     text += "".join(f" {_bare(name)}={_field(value)}" for name, value in fields.items())
     if exception is not None:
         text += "".join(f"\n{CONTINUATION}{_printable(part)}" for part in str(exception).splitlines())

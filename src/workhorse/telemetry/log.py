@@ -16,6 +16,7 @@ import time
 from typing import Final, Literal, get_args
 
 from workhorse.telemetry.lines import CONTINUATION, AccessLine, EventLine, Level, Line, json_lines, plain, text_lines
+from workhorse.telemetry.masking import NOTHING_MASKED, Masking
 
 __all__ = ["Log"]
 
@@ -55,6 +56,8 @@ class Log:
         self._access = "info" in self._written_levels
         self._capacity = capacity
         self._interval = interval_seconds
+        self.masking: Masking = NOTHING_MASKED
+        """What is masked beside secrets: the names of an app's personal fields. Set before the service serves."""
         self._lines: list[Line] = []
         # Reentrant, since a finalizer or a signal handler may come in while this thread holds it.
         self._lock = threading.RLock()
@@ -146,14 +149,19 @@ class Log:
     def _flush(self, lines: list[Line], *, colours: bool) -> None:
         for start in range(0, len(lines), LINES_PER_WRITE):
             some = lines[start : start + LINES_PER_WRITE]
-            data, lost = text_lines(some, colours=colours) if self._format == "text" else json_lines(some)
+            data, lost = self._render(some, colours=colours)
             self._unwritten += lost + self._write(data)
         count = self.dropped - self._reported
         if count:
             notice: list[Line] = [EventLine(time.time(), "warning", "log.dropped", {"count": count})]
-            data, _ = text_lines(notice, colours=colours) if self._format == "text" else json_lines(notice)
+            data, _ = self._render(notice, colours=colours)
             if self._write(data) == 0:
                 self._reported += count
+
+    def _render(self, lines: list[Line], *, colours: bool) -> tuple[bytes, int]:
+        if self._format == "text":
+            return text_lines(lines, colours=colours, masking=self.masking)
+        return json_lines(lines, masking=self.masking)
 
     def _write(self, data: bytes) -> int:
         """Write all of `data`; return how many lines could not be, for which the reader or the disk is to blame."""

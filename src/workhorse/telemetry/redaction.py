@@ -2,8 +2,8 @@
 
 It is a net below the rule that secrets are not logged at all, so it masks too much rather than too little: whatever
 stands after a key that sounds secret, the password of any URL and the codes in its query, bearer tokens, what has the
-shape of a JWT or of an API key of ours, and private keys in PEM. A secret with neither a name nor a shape cannot be
-known.
+shape of a JWT or of an API key of ours, private keys in PEM, numbers of payment cards, and the rows that Postgres
+quotes in its errors. A secret with neither a name nor a shape cannot be known.
 
 The cost is bounded: text beyond 16 KiB is cut (a part that was not looked at must not get out), a search for a few
 plain words lets most texts pass at once, and every regular expression is linear: it begins at a literal, and its
@@ -13,6 +13,8 @@ repetitions are possessive or short.
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
+
+from workhorse.telemetry.cards import mask_cards
 
 __all__ = ["MASK", "is_secret_name", "redact_mapping", "redact_text", "redact_url"]
 
@@ -39,6 +41,8 @@ HINTS: Final = (
     "otp=",
     "ticket=",
     "eyj",
+    "failing row",
+    "input syntax",
     "://",
 )
 """Every text that one of the expressions below can match holds one of these, in lower case. ("key" is in PEM's too.)"""
@@ -81,6 +85,17 @@ URL_PASSWORD: Final = re.compile(
     r"(://[^\s/:@?#]{0,128}+:)(?!\d{1,5}(?:[/?#\s,\"']|$))(?:[^\s/?#]{0,512}@|\S{0,512}@)",
 )
 
+# Postgres quotes what an app wrote: `Key (phone)=(555-1234) already exists.`, `Failing row contains (7, Jane, ...).`,
+# `invalid input syntax for type integer: "Jane"`. Values of rows may be of persons; which columns they are of may stay.
+POSTGRES_KEY: Final = re.compile(
+    r"(\bKey \([^\n]{0,512}?\)=\().*?(?:(\) (?:already exists|is not present|is still referenced|conflicts with))|\Z)",
+    re.DOTALL,
+)
+POSTGRES_ROW: Final = re.compile(r"(\bFailing row contains \().*?(?:(\)\.)(?=\n|\Z)|\Z)", re.DOTALL)
+POSTGRES_INPUT: Final = re.compile(
+    r"(\binvalid input syntax for type [a-z ]{1,64}+: )(\").*?(?:(\")(?=\n|\Z)|\Z)", re.DOTALL
+)
+
 
 def is_secret_name(name: str) -> bool:
     """Whether a key, parameter or header of this name holds a secret."""
@@ -91,11 +106,15 @@ def redact_text(text: str) -> str:
     """Mask what looks like a secret; cut what is beyond 16 KiB."""
     if len(text) > MAX_CHARACTERS:
         text = f"{text[:MAX_CHARACTERS]}... ({len(text) - MAX_CHARACTERS} more characters)"
+    text = mask_cards(text)
     if "_" in text:
         text = API_KEY.sub(rf"\1{MASK}", text)
     lowered = text.lower()
     if not any(hint in lowered for hint in HINTS):
         return text
+    text = POSTGRES_KEY.sub(lambda match: f"{match[1]}{MASK}{match[2] or ''}", text)
+    text = POSTGRES_ROW.sub(lambda match: f"{match[1]}{MASK}{match[2] or ''}", text)
+    text = POSTGRES_INPUT.sub(lambda match: f"{match[1]}{match[2]}{MASK}{match[3] or ''}", text)
     text = PEM.sub(lambda match: f"{match[1]}{MASK}{match[2] or ''}", text)
     text = URL_PASSWORD.sub(rf"\1{MASK}@", text)
     text = JWT.sub(MASK, text)
