@@ -6,7 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV    ?= .venv-$(VERSION)
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
-JOBS    ?= 2
+JOBS    ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 # The slow tests wait more than they work.
 WAITING ?= $(shell expr $(JOBS) + 2)
 SECONDS ?= 600

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["Queries", "load_queries", "parse_queries"]
+__all__ = ["Queries", "load_queries", "parse_queries", "quoted_name"]
 
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _NAME: Final = re.compile(r"^--\s*name:\s*(?P<name>[a-z][a-z0-9_]*)\s*$")
 
 
@@ -72,3 +73,18 @@ def load_queries(package: str, path: str) -> Queries:
     """Read the named queries of the file `path` inside the importable `package`."""
     text = files(package).joinpath(path).read_text(encoding="utf-8")
     return parse_queries(text, origin=f"{package}/{path}")
+
+
+def quoted_name(name: str) -> str:
+    """The name of a table or column, such as `surgery.patients`, quoted for SQL.
+
+    Raises:
+        ValueError: it is none of letters, digits and underscores. (Postgres knows more; a `%` among them would be read
+            as a place for a value.)
+    """
+    parts = name.split(".")
+    if len(parts) > 2 or not all(_IDENTIFIER.fullmatch(part) for part in parts):
+        raise ValueError(
+            f"{name!r} is no name of letters, digits and underscores, such as patients or surgery.patients"
+        )
+    return ".".join(f'"{part}"' for part in parts)

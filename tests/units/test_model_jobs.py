@@ -25,6 +25,7 @@ from workhorse.jobs.attempt import Attempt, Ended, Tools
 from workhorse.jobs.desk import JobDesk
 from workhorse.jobs.engine import Claimed, Engine
 from workhorse.state.postgres.database import PostgresDatabase
+from workhorse.units.work import NO_KINDS
 
 WORKERS = 2
 CONFLICT = "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"
@@ -162,7 +163,12 @@ class JobsMachine(Machine):
 
         async def attempt(held: Held) -> Ended:
             tools = Tools(
-                database=self.database, engine=held.engine, threads=self.threads, worker_name="model", settle=settle
+                database=self.database,
+                engine=held.engine,
+                threads=self.threads,
+                worker_name="model",
+                events=NO_KINDS,
+                settle=settle,
             )
             return await Attempt(held.claimed, self.later, tools).run()
 

@@ -11,12 +11,24 @@ from types import ModuleType
 from typing import Final
 
 from workhorse import __version__
-from workhorse.cli import audit, bring, check, config, jobs, migrate, run, services, token, worker
+from workhorse.cli import audit, bring, check, config, jobs, migrate, privacy, run, services, token, worker
 from workhorse.errors import SettingsError, WorkhorseError
 
 __all__ = ["main"]
 
-VERBS: Final[tuple[ModuleType, ...]] = (run, worker, jobs, bring, check, audit, config, token, migrate, services)
+VERBS: Final[tuple[ModuleType, ...]] = (
+    run,
+    worker,
+    jobs,
+    bring,
+    check,
+    audit,
+    privacy,
+    config,
+    token,
+    migrate,
+    services,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

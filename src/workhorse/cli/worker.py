@@ -19,6 +19,7 @@ from workhorse.jobs import CHANNEL, Worker, WorkerOptions
 from workhorse.relays import relaying
 from workhorse.service import Service
 from workhorse.service.background import bind_caching, counting, open_control
+from workhorse.service.privacy import forgetting, guard_privacy
 from workhorse.service.rooms import open_rooms
 from workhorse.service.tables import asking
 from workhorse.service.worker_endpoint import answering
@@ -67,10 +68,12 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
     async with AsyncExitStack() as stack:
         rooms = await stack.enter_async_context(open_rooms(service.settings, service.migrations))
         database = service.database_of(rooms)
+        guard_privacy(service, rooms)
         bind_caching(service, rooms)
         await stack.enter_async_context(counting(service, rooms))
         await stack.enter_async_context(asking(service, rooms))
         await stack.enter_async_context(answering(rooms))
+        await stack.enter_async_context(forgetting(service, rooms))
         await stack.enter_async_context(relaying(database, service.relays, log=rooms.log, metrics=rooms.metrics))
         await stack.enter_async_context(
             reading(database, service.feeds, events=service.events, log=rooms.log, metrics=rooms.metrics)
@@ -91,6 +94,7 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
             queues=queues,
             schedules=service.schedules,
             options=options,
+            events=service.events,
             log=rooms.log,
             metrics=rooms.metrics,
         )

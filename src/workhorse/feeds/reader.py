@@ -140,7 +140,7 @@ class FeedReader:
             Exception: whatever the handler raised. The page was not read.
         """
         feed = self._feed
-        unit = Unit(self._database, isolation="read committed", deadline_seconds=TURN_SECONDS)
+        unit = Unit(self._database, isolation="read committed", deadline_seconds=TURN_SECONDS, events=self._kinds)
         events: list[Recorded] = []
         async with unit as work:
             if not (await self._row(work, "lock", (feed.name,)))[0]:

@@ -34,11 +34,12 @@ from workhorse.jobs.definition import Job
 from workhorse.jobs.engine import Claimed, Engine, Fence
 from workhorse.jobs.errors import JobLate, JobUnknown
 from workhorse.jobs.origin import context_of
+from workhorse.journal.kinds import EventTypes
 from workhorse.telemetry.lines import render_exception
 from workhorse.telemetry.redaction import redact_text
 from workhorse.units.aftermath import call_after_commit
 from workhorse.units.unit import pause
-from workhorse.units.work import OPENER, Work
+from workhorse.units.work import NO_KINDS, OPENER, Work
 
 __all__ = ["Attempt", "Ended", "JobUnit", "Stop", "Tools", "failure_of"]
 
@@ -82,10 +83,11 @@ class Stop(Enum):
 class JobUnit:
     """The unit of a job (see `units.work.Opener`): begun by the first `unit()`, ended with the job."""
 
-    __slots__ = ("_database", "_ended", "_lock", "_terms", "_transaction", "_work", "loop")
+    __slots__ = ("_database", "_ended", "_events", "_lock", "_terms", "_transaction", "_work", "loop")
 
-    def __init__(self, database: Database, *, deadline: float) -> None:
+    def __init__(self, database: Database, *, deadline: float, events: EventTypes = NO_KINDS) -> None:
         self._database = database
+        self._events = events
         self._terms = Terms(deadline=deadline)
         self._lock = asyncio.Lock()
         self._transaction: Transaction | None = None
@@ -111,7 +113,7 @@ class JobUnit:
                 if self._over():  # while a thread or a task of the job waited for a connection
                     await transaction.rollback()
                     raise UnitClosed("the job ended before its unit was open: await unit() before it returns")
-                self._transaction, self._work = transaction, Work(transaction)
+                self._transaction, self._work = transaction, Work(transaction, self._events)
             return self._work
 
     async def commit(self, last: Sequence[Query]) -> None:
@@ -139,6 +141,8 @@ class Tools:
     engine: Engine
     threads: Executor
     worker_name: str
+    events: EventTypes
+    """The kinds of events that jobs may emit."""
     settle: Callable[[Callable[[], Any]], Any]
     """Says something to the database until it has been heard."""
     mask: Callable[[str], str] = redact_text
@@ -227,7 +231,7 @@ class Attempt:
         claimed, tools = self.claimed, self.tools
         arguments = job.read(claimed.version, claimed.arguments)
         deadline = time.monotonic() + job.declared.deadline_seconds
-        unit = JobUnit(tools.database, deadline=deadline)
+        unit = JobUnit(tools.database, deadline=deadline, events=tools.events)
         OPENER.set(unit)
         RUNNING.set(self.progress)
         self.progress.taken_steps.clear()

@@ -17,8 +17,10 @@ from workhorse.jobs.definition import Job
 from workhorse.jobs.options import Notices, WorkerOptions
 from workhorse.jobs.schedules import Schedule
 from workhorse.jobs.worker import Worker
+from workhorse.journal.kinds import EventTypes
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
+from workhorse.units.work import NO_KINDS
 
 __all__ = ["in_process"]
 
@@ -35,6 +37,7 @@ async def in_process(
     notices: Notices | None = None,
     schedules: Sequence[Schedule] = (),
     options: WorkerOptions = OPTIONS,
+    events: EventTypes = NO_KINDS,
     log: Log | None = None,
     metrics: Registry | None = None,
 ) -> AsyncGenerator[Worker]:
@@ -47,6 +50,7 @@ async def in_process(
         notices: as for `Worker`.
         schedules: as for `Worker`.
         options: as for `Worker`.
+        events: as for `Worker`.
         log: as for `Worker`.
         metrics: as for `Worker`.
 
@@ -60,6 +64,7 @@ async def in_process(
         notices=notices,
         schedules=schedules,
         options=options,
+        events=events,
         log=log,
         metrics=metrics,
     )

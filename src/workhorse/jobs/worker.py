@@ -36,10 +36,12 @@ from workhorse.jobs.schedules import Schedule, keep_schedules
 from workhorse.jobs.upkeep import keep_house
 from workhorse.jobs.waiting import LONGEST_PAUSE_SECONDS, ended_before, heard, is_set_within
 from workhorse.journal.events import time_ordered_id
+from workhorse.journal.kinds import EventTypes
 from workhorse.telemetry.lines import Level
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
 from workhorse.telemetry.redaction import redact_text
+from workhorse.units.work import NO_KINDS
 
 __all__ = ["Worker"]
 
@@ -68,6 +70,7 @@ class Worker:
         queues: which to serve; by default those that `jobs` name.
         schedules: recurring jobs. Every worker may have all of them: a tick is enqueued once.
         options: how it works.
+        events: the kinds of events that jobs may emit.
         log: told of jobs that fail and of what befalls the worker; never of arguments.
         metrics: counts and times.
 
@@ -86,6 +89,7 @@ class Worker:
         queues: Sequence[str] | None = None,
         schedules: Sequence[Schedule] = (),
         options: WorkerOptions | None = None,
+        events: EventTypes = NO_KINDS,
         log: Log | None = None,
         metrics: Registry | None = None,
     ) -> None:
@@ -103,6 +107,7 @@ class Worker:
         self._notices = notices
         self._schedules = tuple(schedules)
         self._options = options or WorkerOptions()
+        self._events = events
         self._log = log
         self._meters = Meters(metrics)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
@@ -282,6 +287,7 @@ class Worker:
             threads=threads,
             worker_name=self.name,
             settle=self._settle,
+            events=self._events,
             mask=redact_text if self._log is None else self._log.masking.text,
         )
         await self._settle(lambda: self._engine.register(self.name, self._options.concurrency))

@@ -12,6 +12,7 @@ import msgspec
 from workhorse.audited import as_subject
 from workhorse.contracts import Query, RowChange
 from workhorse.journal.events import MAX_DATA_BYTES, Event, append_once
+from workhorse.journal.kinds import Sealing
 
 __all__ = ["CHANGED", "change_event", "changes_query"]
 
@@ -20,8 +21,8 @@ CHANGED: Final = "audit.changed"
 _ROOM: Final = 1024
 
 
-def change_event(change: RowChange) -> Event:
-    """The event of one change.
+def change_event(change: RowChange, sealing: Sealing | None = None) -> Event:
+    """The event of one change, in which `sealing` hides what is personal.
 
     Raises:
         ValueError: the subject is malformed.
@@ -31,6 +32,9 @@ def change_event(change: RowChange) -> Event:
         same = {name for name in before.keys() & after.keys() if before[name] == after[name]}
         before = {name: value for name, value in before.items() if name not in same}
         after = {name: value for name, value in after.items() if name not in same}
+    if sealing is not None:
+        before = None if before is None else dict(sealing.hide(before))
+        after = None if after is None else dict(sealing.hide(after))
     data: dict[str, object] = {"operation": change.operation, "before": before, "after": after}
     if len(msgspec.json.encode(data)) > MAX_DATA_BYTES - _ROOM:
         names = sorted({*(before or {}), *(after or {})})[:50]
@@ -38,9 +42,9 @@ def change_event(change: RowChange) -> Event:
     return Event.of(CHANGED, subject=as_subject(change.subject), data=data)
 
 
-def changes_query(changes: Sequence[RowChange]) -> Query:
+def changes_query(changes: Sequence[RowChange], sealing: Sealing | None = None) -> Query:
     """The statement that appends the events of changes."""
-    return Query(*append_once([change_event(change) for change in changes]))
+    return Query(*append_once([change_event(change, sealing) for change in changes]))
 
 
 def _plain(values: Mapping[str, object] | None) -> dict[str, object] | None:

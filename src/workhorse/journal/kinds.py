@@ -33,6 +33,7 @@ __all__ = [
     "EventTypes",
     "EventVersionUnknown",
     "HasData",
+    "Sealing",
     "Upcast",
 ]
 
@@ -93,15 +94,23 @@ class EventType(Generic[T]):
         schema: of the newest version's data, which is an object.
         version: the newest.
         upcasts: for each older version, what makes the next one of it.
+        person: whose key the members are sealed under that the schema says are about people, with `{subject}` or a
+            member of the data in braces: `patient/{subject}`. It needs a `Service(privacy=...)`.
 
     Raises:
         SettingsError: the schema is none, or an upcast is missing or one too many.
     """
 
-    __slots__ = ("_decoder", "_upcasts", "name", "schema", "version")
+    __slots__ = ("_decoder", "_upcasts", "name", "person", "schema", "version")
 
     def __init__(
-        self, name: str, schema: type[T], *, version: int = 1, upcasts: Mapping[int, Upcast] | None = None
+        self,
+        name: str,
+        schema: type[T],
+        *,
+        version: int = 1,
+        upcasts: Mapping[int, Upcast] | None = None,
+        person: str = "",
     ) -> None:
         given = dict(upcasts or {})
         if not 1 <= version <= MAX_VERSION:
@@ -123,6 +132,7 @@ class EventType(Generic[T]):
         self.name: Final = name
         self.schema: Final = schema
         self.version: Final = version
+        self.person: Final = person
         self._upcasts: Final = given
 
     def __repr__(self) -> str:
@@ -165,31 +175,61 @@ class EventType(Generic[T]):
             EventVersionUnknown: it is of a newer version.
             EventMalformed: it is not what the schema says, as one that was written before there was a schema.
         """
-        if event.type != self.name:
-            raise EventKindUnknown(event.type, [self.name])
-        data = event.data if isinstance(event.data, Newest) else self.newest(event.data)
         try:
-            return msgspec.convert(data, self.schema)
+            return msgspec.convert(self.newest_of(event), self.schema)
         except msgspec.ValidationError as error:
             raise EventMalformed(f"the data of an event {self.name!r} in the journal: {error}") from None
+
+    def newest_of(self, event: HasData) -> Mapping[str, Any]:
+        """The data of an event, of whichever version, as the newest has them.
+
+        Raises:
+            EventKindUnknown: it is of another kind.
+            EventVersionUnknown: it is of a newer version.
+        """
+        if event.type != self.name:
+            raise EventKindUnknown(event.type, [self.name])
+        return event.data if isinstance(event.data, Newest) else self.newest(event.data)
 
 
 class Newest(dict[str, Any]):
     """Data that were made those of the newest version."""
 
 
+class Sealing(Protocol):
+    """Seals what events say of people (see `workhorse.privacy`)."""
+
+    async def seal(self, work: Any, kind: EventType[Any], subject: str, data: bytes, /) -> bytes:
+        """The data of an event, JSON, as they go into the journal. `work` is the unit that emits it."""
+        ...
+
+    def hide(self, values: Mapping[str, object], /) -> Mapping[str, object]:
+        """Columns of a row that has changed, with those masked that are about people."""
+        ...
+
+
 class EventTypes(Mapping[str, EventType[Any]]):
     """The kinds of events of a service.
 
+    Args:
+        types: the kinds.
+        sealing: seals what they say of people.
+
     Raises:
-        SettingsError: two have one name.
+        SettingsError: two have one name, or one names a person and nothing seals.
     """
 
-    def __init__(self, types: Iterable[EventType[Any]] = ()) -> None:
+    def __init__(self, types: Iterable[EventType[Any]] = (), *, sealing: Sealing | None = None) -> None:
         self._types: dict[str, EventType[Any]] = {}
+        self.sealing: Final = sealing
         for kind in types:
             if self._types.setdefault(kind.name, kind) is not kind:
                 raise SettingsError(f"the event type {kind.name!r} is declared twice; keep one")
+            if kind.person and sealing is None:
+                raise SettingsError(
+                    f"the event type {kind.name!r} is sealed under the key of {kind.person!r}, and this service has no"
+                    " keys: give it Service(privacy=Privacy(SubjectKeys(...)))"
+                )
 
     def __getitem__(self, name: str) -> EventType[Any]:
         """The kind of this name."""

@@ -6,10 +6,21 @@ class Patient(BaseModel):
     diagnosis: Annotated[str, HEALTH]
 """
 
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final
 
-__all__ = ["CARD", "HEALTH", "INTERNAL", "PERSONAL", "PUBLIC", "SENSITIVE", "DataClass"]
+__all__ = [
+    "CARD",
+    "HEALTH",
+    "INTERNAL",
+    "OF_PERSONS",
+    "PERSONAL",
+    "PUBLIC",
+    "SENSITIVE",
+    "STRICTNESS",
+    "Access",
+    "DataClass",
+]
 
 
 class DataClass(Enum):  # no StrEnum: SQLAlchemy takes a text in an annotation for code
@@ -35,3 +46,20 @@ PERSONAL: Final = DataClass.PERSONAL
 SENSITIVE: Final = DataClass.SENSITIVE
 HEALTH: Final = DataClass.HEALTH
 CARD: Final = DataClass.CARD
+
+OF_PERSONS: Final = frozenset((PERSONAL, SENSITIVE, HEALTH))
+"""What is about people: sealed in events, masked in logs, not taken as a job's argument."""
+
+STRICTNESS: Final = (PUBLIC, INTERNAL, PERSONAL, SENSITIVE, HEALTH, CARD)
+"""The classes, from the mildest to the strictest: where two are said of one name, the stricter holds."""
+
+
+class Access(StrEnum):
+    """What a caller may do with what is of a class."""
+
+    ALLOW = "allow"
+    """Read it."""
+    MASK = "mask"
+    """See that there is such a column: every value is null."""
+    REFUSE = "refuse"
+    """Not run a query that returns it."""

@@ -8,14 +8,14 @@ read by their type hints. Other classes, such as Django's models, say it beside 
         __privacy__ = {"phone": PERSONAL}
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, cast, get_args, get_origin, get_type_hints
 
 from workhorse.errors import SettingsError
-from workhorse.privacy.classes import DataClass
+from workhorse.privacy.classes import OF_PERSONS, STRICTNESS, DataClass
 
-__all__ = ["DataMap", "Field", "classes_of", "view"]
+__all__ = ["DataMap", "Field", "classes_of", "personal_members", "said_by", "view"]
 
 MAX_DEPTH: Final = 8
 DECLARED: Final = "__privacy__"
@@ -48,6 +48,35 @@ def classes_of(model: type) -> dict[str, DataClass | None]:
             raise SettingsError(f"{model.__qualname__}.{name} is said to be {classes}; it is one of them")
         found[name] = said.pop() if said else None
     return {**found, **_declared(model)}
+
+
+def said_by(function: Callable[..., object]) -> dict[str, DataClass]:
+    """The classes of a function's parameters, of those that say one; of a model its strictest."""
+    found: dict[str, DataClass] = {}
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        classes = {*_said(hint), *(one for inner in _models_in(hint) for one in _all_classes(inner))}
+        if classes and name != "return":
+            found[name] = max(classes, key=STRICTNESS.index)
+    return found
+
+
+def personal_members(model: type) -> dict[str, DataClass]:
+    """The fields of a model that are about people, those whose own models have such fields among them.
+
+    Raises:
+        SettingsError: as `classes_of`, or a field has the class `card`.
+    """
+    found: dict[str, DataClass] = {}
+    hints = get_type_hints(model, include_extras=True)
+    for name, class_ in classes_of(model).items():
+        within = {one for inner in _models_in(hints.get(name)) for one in _all_classes(inner)}
+        said = within if class_ is None else {class_, *within}
+        strictest = max(said, key=STRICTNESS.index, default=DataClass.INTERNAL)
+        if strictest is DataClass.CARD:
+            raise SettingsError(f"{model.__qualname__}.{name} holds card numbers, which are not kept")
+        if strictest in OF_PERSONS:
+            found[name] = strictest
+    return found
 
 
 def view(record: Mapping[str, Any], model: type, may: Collection[DataClass]) -> dict[str, Any]:
@@ -117,6 +146,29 @@ def _declared(model: type) -> Mapping[str, DataClass]:
         if not isinstance(class_, DataClass):
             raise SettingsError(f"{model.__qualname__}.{DECLARED}[{name!r}] is {class_!r}; it is a DataClass")
     return cast("Mapping[str, DataClass]", fields)
+
+
+def _all_classes(model: type, depth: int = 0) -> Iterable[DataClass]:
+    """The classes of a model's fields, and of the models within."""
+    if depth > MAX_DEPTH:
+        return
+    hints = get_type_hints(model, include_extras=True)
+    for name, class_ in classes_of(model).items():
+        if class_ is not None:
+            yield class_
+        for inner in _models_in(hints.get(name)):
+            yield from _all_classes(inner, depth + 1)
+
+
+def _models_in(hint: Any, depth: int = 0) -> Iterable[type]:
+    """The classes with fields of their own that a type names, however deep."""
+    if depth > MAX_DEPTH:
+        return
+    if get_origin(hint) is None and isinstance(hint, type) and getattr(hint, "__annotations__", None):
+        yield hint
+    for inner in get_args(hint):
+        if not isinstance(inner, DataClass):
+            yield from _models_in(inner, depth + 1)
 
 
 def _said(hint: Any, depth: int = 0) -> Iterable[DataClass]:

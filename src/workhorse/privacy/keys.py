@@ -43,12 +43,15 @@ class LocalKeys:
     Args:
         keys: of 32 random bytes each; the first one wraps, all unwrap. To rotate, put a new one first, have
             `SubjectKeys.rewrap` wrap all anew, then take the old one out.
+        dangerously_in_production: take them in production, too, where a dump of the database and this process'
+            environment together open everything. A key service keeps the two apart.
 
     Raises:
         SettingsError: there is none, or one has another length or is there twice.
     """
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
+    def __init__(self, keys: Sequence[bytes], *, dangerously_in_production: bool = False) -> None:
+        self.dangerously_in_production: Final = dangerously_in_production
         if any(len(key) != KEY_BYTES for key in keys):
             raise SettingsError(f"a wrapping key has {KEY_BYTES} random bytes, as `secrets.token_bytes(32)` makes them")
         self._keys = {sha256(b"workhorse wrapping key\0" + key).hexdigest()[:16]: key for key in keys}

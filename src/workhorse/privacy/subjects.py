@@ -14,7 +14,7 @@ from datetime import datetime
 from secrets import token_bytes
 from typing import Final
 
-from workhorse.errors import WorkhorseError
+from workhorse.errors import PROBLEM_PREFIX, Problem
 from workhorse.privacy.keys import KeyWrapper
 from workhorse.privacy.sealing import KEY_BYTES, open_sealed, seal
 from workhorse.sql import load_queries
@@ -28,8 +28,12 @@ MAX_SUBJECT: Final = 200
 MAX_REWRAPPED: Final = 1_000
 
 
-class Erased(WorkhorseError):
-    """The subject's key was destroyed: what was known of them can be read by nobody any more."""
+class Erased(Problem):
+    """410: the subject's key was destroyed, and what was known of them can be read by nobody any more."""
+
+    status = 410
+    type = PROBLEM_PREFIX + "erased"
+    title = "What was known of this person was erased"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,20 +77,21 @@ class SubjectKeys:
     """
 
     def __init__(self, wrapper: KeyWrapper, *, keep_seconds: float = KEEP_SECONDS) -> None:
-        self._wrapper = wrapper
+        self.wrapper: Final = wrapper
         self._keep_seconds = keep_seconds
         self._kept: OrderedDict[str, tuple[float, SubjectCipher]] = OrderedDict()
         self._queries = load_queries("workhorse.privacy", "sql/queries.sql")
 
-    async def cipher(self, work: Work, subject: str) -> SubjectCipher:
+    async def cipher(self, work: Work, subject: str, *, make: bool = True) -> SubjectCipher:
         """The subject's cipher. A key is made for a subject who has none, and commits with `work`.
 
         Args:
             work: the unit.
             subject: names the person, such as `patient/MR-1001`: one to 200 characters.
+            make: whether a key is made for a subject who has none; without, such a subject counts as erased.
 
         Raises:
-            Erased: the key was destroyed.
+            Erased: the key was destroyed, or there is none.
             CannotOpen: the key that wrapped it is not there, or the row was changed.
             ValueError: the subject is empty, too long, or has a NUL.
         """
@@ -96,10 +101,12 @@ class SubjectKeys:
         if kept is not None and time.monotonic() < kept[0]:
             return kept[1]
         row = await self._find(work, subject)
+        if row is None and not make:
+            raise Erased("Nothing was sealed for this person here.")
         if row is None:
             key = token_bytes(KEY_BYTES)
-            wrapped = await self._wrapper.wrap(key, subject)
-            await work.execute(self._queries["make"], (subject, wrapped, self._wrapper.current))
+            wrapped = await self.wrapper.wrap(key, subject)
+            await work.execute(self._queries["make"], (subject, wrapped, self.wrapper.current))
             row = await self._find(work, subject)  # another's, if it came first
             assert row is not None
             if row[0] == wrapped:
@@ -107,8 +114,8 @@ class SubjectKeys:
                 return SubjectCipher(subject, key)
         stored, by = row
         if stored is None:
-            raise Erased(f"what was known of {subject!r} was erased")
-        cipher = SubjectCipher(subject, await self._wrapper.unwrap(bytes(stored), by, subject))
+            raise Erased
+        cipher = SubjectCipher(subject, await self.wrapper.unwrap(bytes(stored), by, subject))
         self._keep(cipher)
         return cipher
 
@@ -140,11 +147,11 @@ class SubjectKeys:
         """
         if not 1 <= at_most <= MAX_REWRAPPED:
             raise ValueError(f"at_most={at_most} is not between 1 and {MAX_REWRAPPED}")
-        current = self._wrapper.current
+        current = self.wrapper.current
         rows = await (await work.execute(self._queries["older"], (current, at_most))).fetchall()
         for subject, wrapped, by in rows:
-            key = await self._wrapper.unwrap(bytes(wrapped), by, subject)
-            again = await self._wrapper.wrap(key, subject)
+            key = await self.wrapper.unwrap(bytes(wrapped), by, subject)
+            again = await self.wrapper.wrap(key, subject)
             await work.execute(self._queries["rewrap"], (again, current, subject))
         return len(rows)
 

@@ -104,6 +104,7 @@ async def _running_jobs(service: "Service", rooms: Rooms) -> AsyncGenerator[None
                 control=control,
                 notices=PostgresNotices(rooms.urls.database, CHANNEL),
                 schedules=service.schedules,
+                events=service.events,
                 log=rooms.log,
                 metrics=rooms.metrics,
             )

@@ -52,6 +52,7 @@ from workhorse.service.operations import (
     parse_networks,
     ready_reply,
 )
+from workhorse.service.privacy import forgetting, guard_privacy
 from workhorse.service.rooms import Rooms, open_rooms
 from workhorse.service.stores import reply_keys
 from workhorse.service.supervision import say, tie_to_parent
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from workhorse.caching import Caches, Leases
     from workhorse.feeds import Feed
     from workhorse.jobs import Job, Schedule
+    from workhorse.privacy import Privacy
     from workhorse.relays import Relay
 
 __all__ = ["Service"]
@@ -94,6 +96,7 @@ class Service:
         events: the kinds of events that the app emits and reads. With any, an event of another kind is refused.
         caches: what the app caches; they get their store from the settings.
         leases: what one process alone may do at a time; likewise.
+        privacy: what the app knows of people: it seals what events say of them, and masks it in logs.
         tables: queries whose rows are answered as Arrow, Parquet, CSV or JSON, on connections of their own.
         database: where units run, such as `SQLAlchemyDatabase(engine)` over the app's own engine; by default a pool of
             the service's own. It has to lead to the database of the settings, where replies, jobs and events are.
@@ -121,6 +124,7 @@ class Service:
         events: "Sequence[EventType[Any]]" = (),
         caches: "Caches | None" = None,
         leases: "Leases | None" = None,
+        privacy: "Privacy | None" = None,
         tables: "Tables | None" = None,
         database: Database | None = None,
         caller: Caller = caller_of,
@@ -136,7 +140,8 @@ class Service:
         self._schedules = tuple(schedules)
         self._relays = tuple(relays)
         self._feeds = (*feeds, *(relay.feed for relay in relays))
-        self._events = EventTypes(events)
+        self._privacy = privacy
+        self._events = EventTypes(events, sealing=None if privacy is None else privacy.sealing)
         self._caches = caches
         self._leases = leases
         self._tables = tables
@@ -197,6 +202,11 @@ class Service:
     def tables(self) -> "Tables | None":
         """What the app asks its database, as Arrow."""
         return self._tables
+
+    @property
+    def privacy(self) -> "Privacy | None":
+        """What the app knows of people."""
+        return self._privacy
 
     @property
     def relays(self) -> "tuple[Relay, ...]":
@@ -293,6 +303,7 @@ class Service:
                     await stack.enter_async_context(counting(self, rooms))
                     await stack.enter_async_context(asking(self, rooms))
                     await stack.enter_async_context(working(self, rooms))
+                    await stack.enter_async_context(forgetting(self, rooms))
                     self._stack, self._phase, started = composed, Phase.SERVING, True
                     await send({"type": "lifespan.startup.complete"})
                     if rooms.run_folder is not None:
@@ -326,6 +337,7 @@ class Service:
 
     def _compose(self, settings: Settings, rooms: Rooms) -> ASGIApp:
         self._check_policies()
+        guard_privacy(self, rooms)
         if self._identity is not None:
             self._identity.bind(
                 Surroundings(

@@ -15,6 +15,7 @@ Commit happens inside the app's own `send` of its last message. So whatever a fr
 import asyncio
 from collections.abc import Awaitable, Sequence
 from enum import Enum, auto
+from functools import partial
 from typing import Any, cast
 
 from workhorse.asgi import Message, send_reply
@@ -126,7 +127,9 @@ class Exchange:
     def _work_on(self, transaction: Transaction) -> Work:
         audit = self._call.audit
         if audit is not None and audit.models:
-            cast("RecordsModels", transaction).record_models(audit.models, changes_query)
+            cast("RecordsModels", transaction).record_models(
+                audit.models, partial(changes_query, sealing=self._rules.kinds.sealing)
+            )
         return Work(transaction, self._rules.kinds)
 
     @property

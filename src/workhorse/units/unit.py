@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from workhorse.bridge import in_trio
 from workhorse.contracts import Database, Isolation, Query, Terms
 from workhorse.errors import Conflict, DatabaseUnavailable, OutcomeUnknown, UnitClosed, UnitError
+from workhorse.journal.kinds import EventTypes
 from workhorse.units.aftermath import call_after_commit
-from workhorse.units.work import OPENER, Opener, Work
+from workhorse.units.work import NO_KINDS, OPENER, Opener, Work
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -47,6 +48,7 @@ class Unit:
         isolation: None is the database's default.
         read_only: the server refuses statements that write.
         deadline_seconds: when the unit must have ended, from its begin; None: bounded by the database's own time-outs.
+        events: the kinds of events that are declared, as a service's are.
         finish: statements to be run last, in the round trip of COMMIT, such as a job's acknowledgement. Nobody looks
             at what they return, so one that must have an effect has to raise in SQL when it has none.
 
@@ -56,7 +58,7 @@ class Unit:
         UnitError: a statement failed and its error was swallowed, or others ended the transaction: rolled back.
     """
 
-    __slots__ = ("_database", "_finish", "_seconds", "_terms", "_token", "_work", "ended", "loop")
+    __slots__ = ("_database", "_events", "_finish", "_seconds", "_terms", "_token", "_work", "ended", "loop")
 
     def __init__(
         self,
@@ -65,9 +67,11 @@ class Unit:
         isolation: Isolation | None = None,
         read_only: bool = False,
         deadline_seconds: float | None = None,
+        events: EventTypes = NO_KINDS,
         finish: Sequence[Query] = (),
     ) -> None:
         self._database = database
+        self._events = events
         self._terms = Terms(isolation=isolation, read_only=read_only)
         self._seconds = deadline_seconds
         if in_trio():
@@ -111,7 +115,7 @@ class Unit:
         if self._seconds is not None:
             terms = terms._replace(deadline=time.monotonic() + self._seconds)
         transaction, _ = await self._database.begin(terms=terms)
-        self._work = Work(transaction)
+        self._work = Work(transaction, self._events)
         self._token = OPENER.set(self)
         return self._work
 

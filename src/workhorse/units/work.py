@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar, cast, overload
 
 from workhorse.bridge import in_trio
@@ -21,7 +22,7 @@ from workhorse.journal.changes import change_event
 from workhorse.journal.events import Event, EventBox
 from workhorse.journal.kinds import EventType, EventTypes
 
-__all__ = ["OPENER", "Callback", "Opener", "Outbox", "Work", "current_opener", "unit"]
+__all__ = ["NO_KINDS", "OPENER", "Callback", "Opener", "Outbox", "Work", "current_opener", "unit"]
 
 # More callbacks are a loop that went wrong.
 MAX_CALLBACKS: Final = 1_000
@@ -242,11 +243,14 @@ class Work:
         Raises:
             EventMalformed: the data are not what the schema of the type says.
             EventKindUnknown: the service declares its events, and this one is not among them.
+            UnitError: the type says something of a person, and there is nothing to seal it with.
             ValueError: type, subject or data is malformed or too large; the message has the bound.
         """
         if isinstance(type, str):
             type = self._kinds.declared(type) or type  # noqa: A001 - as above
         event = Event.of(type, subject=subject, data=data)
+        if not isinstance(type, str) and type.person:
+            event = await self._sealed(type, event)
         await self.put(EventBox, event)
         return event
 
@@ -269,9 +273,18 @@ class Work:
         if before is None and after is None:
             raise ValueError(f"changed({subject!r}) says neither what was before nor what is after")
         operation = "insert" if before is None else "delete" if after is None else "update"
-        event = change_event(RowChange(subject, operation, before, after))
+        event = change_event(RowChange(subject, operation, before, after), self._kinds.sealing)
         await self.put(EventBox, event)
         return event
+
+    async def _sealed(self, kind: EventType[Any], event: Event) -> Event:
+        sealing = self._kinds.sealing
+        if sealing is None:
+            raise UnitError(
+                f"the event type {kind.name!r} says something of a person, and this unit has nothing to seal it with:"
+                " declare it in Service(events=..., privacy=...), or give the Unit its `events`"
+            )
+        return replace(event, data=await sealing.seal(self, kind, event.subject, event.data))
 
     async def _write(self, box: Outbox[Any]) -> None:
         statement = box.drain()

@@ -7,24 +7,13 @@ checked must not pass for allowed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from workhorse.errors import PROBLEM_PREFIX, Problem
 from workhorse.principal import Principal
+from workhorse.privacy.classes import Access
 
 __all__ = ["Access", "Cells", "ColumnsRefused", "Decision", "Privacy", "decide"]
-
-
-class Access(StrEnum):
-    """What a caller may do with a column."""
-
-    ALLOW = "allow"
-    """Read it."""
-    MASK = "mask"
-    """See that there is such a column: every value is null."""
-    REFUSE = "refuse"
-    """Not run a query that returns it."""
 
 
 class Privacy(Protocol):
