@@ -395,6 +395,21 @@ def test_a_retried_or_refused_transfer_is_announced_no_more_than_it_is_posted(ba
     assert announced() == 1
 
 
+def test_who_looks_at_a_statement_or_opens_an_account_is_written_down(bank: Bank) -> None:
+    assert bank.get(f"/accounts/{bank.debtor}/statement").status == 200
+    opened = bank.post("/accounts", {"owner": "Ann Audited", "currency": "EUR"}, "written-down")
+    assert opened.status == 201
+    with psycopg.connect(bank.database) as journal:
+        rows = journal.execute(
+            "SELECT type, subject, data ->> 'action', data::text FROM workhorse.events"
+            " WHERE type IN ('audit.read', 'audit.write') AND subject IN (%s, %s)",
+            (f"account/{bank.debtor}", f"account/{opened.json['id']}"),
+        ).fetchall()
+    assert ("audit.read", f"account/{bank.debtor}", "account.statement") in {row[:3] for row in rows}
+    assert ("audit.write", f"account/{opened.json['id']}", "account.opening") in {row[:3] for row in rows}
+    assert "Ann Audited" not in str(rows)
+
+
 def test_a_standing_order_is_taken_read_and_ended(bank: Bank) -> None:
     today = datetime.now(UTC).date()
     wish = {"debtor": bank.debtor, "creditor": bank.creditor, "currency": "EUR", "amount": 100, "every": "month"}

@@ -1,12 +1,19 @@
 """The clinic as its people use it: over HTTP, through the admin's login, on a real database."""
 
+import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import mkdtemp
 
 import psycopg
 import pytest
 
+from clinic.demo import environment_of
 from clinic.people import Person
 from clinic.story import Clinic, play
 
@@ -37,6 +44,7 @@ def test_the_clinic_s_day_goes_as_told_and_what_comes_after_it(clinic: Clinic) -
         a_form_without_its_token_is_refused(stack, clinic)
         the_admin_lets_in_by_permission_and_tells_what_was_changed(stack, clinic)
         a_bundle_that_is_not_one_says_where_it_is_wrong(stack, clinic)
+    a_patient_who_asks_is_told_all_and_erased_as_far_as_the_law_lets(clinic)
 
 
 def of_bookings_at_once_one_gets_the_time(stack: ExitStack, clinic: Clinic) -> None:
@@ -83,3 +91,35 @@ def a_bundle_that_is_not_one_says_where_it_is_wrong(stack: ExitStack, clinic: Cl
     assert reply.status == 422
     assert reply.json()["resourceType"] == "OperationOutcome"
     assert "birthDate" in str(reply.json())
+
+
+def a_patient_who_asks_is_told_all_and_erased_as_far_as_the_law_lets(clinic: Clinic) -> None:
+    with psycopg.connect(clinic.database_url, autocommit=True) as connection:
+        row = connection.execute("SELECT id FROM records_patient WHERE number = 'MR-1001'").fetchone()
+        assert row is not None
+        folder = Path(mkdtemp())
+        told = officer(clinic, "export", "clinic.asgi:service", f"patient/{row[0]}", "--to", str(folder / "draft.json"))
+        assert told.returncode == 0, told.stderr
+        entries = json.loads((folder / "draft.json").read_text())["entries"]
+        sources = {entry["source"] for entry in entries}
+        assert {"records_patient", "records_note", "records_prescription", "events"} <= sources
+        assert {entry["facts"]["subject"] for entry in entries if entry["source"] == "events"} == {"MR-1001"}
+        assert officer(clinic, "map", "clinic.asgi:service").returncode == 0, "a field that nobody has classified"
+        erased = officer(clinic, "erase", "clinic.asgi:service", f"patient/{row[0]}", "--reason", "asked")
+        assert "blanked in records_patient: 1\n" in erased.stdout
+        assert "kept in records_note: records of treatment are kept for ten years" in erased.stdout
+        kept = connection.execute("SELECT phone, family_name <> '' FROM records_patient WHERE id = %s", row).fetchone()
+        assert kept == ("", True)
+
+
+def officer(clinic: Clinic, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """What the privacy officer types."""
+    return subprocess.run(
+        [sys.executable, "-m", "workhorse.cli", "privacy", *arguments],
+        cwd=Path(__file__).parents[2] / "examples" / "clinic",
+        env=environment_of(os.environ, clinic.database_url, clinic.password),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 import pytest
 from pydantic import BaseModel
+from sqlalchemy import Column, Integer, String, Table
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from workhorse.errors import SettingsError
@@ -59,6 +60,15 @@ def test_the_types_of_a_model_say_what_its_fields_hold(model: type) -> None:
 
 def test_a_class_without_types_says_it_beside_its_fields() -> None:
     assert classes_of(Said) == {"number": INTERNAL, "phone": PERSONAL, "findings": HEALTH}
+
+
+def test_columns_that_no_annotation_names_are_there_and_of_no_class() -> None:
+    class Loose(Base):
+        __table__ = Table("loose", Base.metadata, Column("id", Integer, primary_key=True), Column("phone", String))
+        __privacy__: ClassVar = {"id": INTERNAL}
+
+    said = classes_of(Loose)
+    assert (said["id"], said["phone"]) == (INTERNAL, None)
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -95,11 +95,13 @@ def privacy() -> Privacy:
 def a_service(database_url: str, cache_url: str, folder: Path) -> Service:
     app = FastAPI(openapi_url=None)
     office = privacy()
+    keys = office.keys
+    assert keys is not None
 
     @app.post("/patients", status_code=204)
     async def register(patient: Patient) -> None:
         work = await unit()
-        cipher = await office.keys.cipher(work, f"patient/{patient.number}")
+        cipher = await keys.cipher(work, f"patient/{patient.number}")
         name = cipher.seal("patients.name", patient.name)
         await work.execute(
             "INSERT INTO patients (number, name, phone) VALUES (%s, %s, %s)", (patient.number, name, uuid4().hex)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from bank.money import Currency
 from bank.problems import AccountNotFound
+from workhorse.privacy import INTERNAL, PERSONAL
 from workhorse.sql import load_queries
 from workhorse.units import Work
 
@@ -34,23 +35,23 @@ class AccountOrder(BaseModel):
 class Account(BaseModel):
     """An account. `balance` and `floor`, the lowest balance allowed, are in minor units."""
 
-    id: int
-    iban: str
-    owner: str
-    currency: Currency
-    balance: int
-    floor: int
+    id: Annotated[int, INTERNAL]
+    iban: Annotated[str, PERSONAL]
+    owner: Annotated[str, PERSONAL]
+    currency: Annotated[Currency, INTERNAL]
+    balance: Annotated[int, INTERNAL]
+    floor: Annotated[int, INTERNAL]
 
 
 class Entry(BaseModel):
     """One line of a statement: `amount` is negative when paid; `balance` is the one right after it. Minor units."""
 
-    transfer: int
-    counterparty: int
-    amount: int
-    balance: int
-    reference: str
-    posted_at: datetime
+    transfer: Annotated[int, INTERNAL]
+    counterparty: Annotated[int, INTERNAL]
+    amount: Annotated[int, INTERNAL]
+    balance: Annotated[int, INTERNAL]
+    reference: Annotated[str, PERSONAL]
+    posted_at: Annotated[datetime, INTERNAL]
 
 
 class Statement(BaseModel):

@@ -7,21 +7,36 @@ transfer that was rolled back. The job then writes the advice, and that and the 
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, TypedDict
 
 from pydantic import BaseModel
 
 from bank.money import Currency
 from bank.problems import AdviceNotFound
 from workhorse.jobs import Retries, job
+from workhorse.journal import EventType
+from workhorse.privacy import INTERNAL, PERSONAL
 from workhorse.sql import load_queries
 from workhorse.units import Work, unit
 
-__all__ = ["Advice", "AdviceAudit", "Posting", "advise", "announce", "audit", "find", "write_advices"]
+__all__ = ["POSTED", "Advice", "AdviceAudit", "Posting", "advise", "announce", "audit", "find", "write_advices"]
 
 QUERIES: Final = load_queries("bank", "sql/advices.sql")
 # Of one job. Its arguments have room for twice as many ids of the largest kind.
 AT_ONCE: Final = 1_000
+
+
+class Posted(TypedDict):
+    """What the event of a transfer says. Accounts go by their numbers: the journal names no person."""
+
+    transfer: int
+    debtor: int
+    creditor: int
+    currency: str
+    amount: int
+
+
+POSTED: Final = EventType("transfer.posted", Posted)
 
 
 class Posting(NamedTuple):
@@ -33,18 +48,28 @@ class Posting(NamedTuple):
     currency: str
     amount: int
 
+    def as_event(self) -> Posted:
+        """What the journal says of it."""
+        return Posted(
+            transfer=self.transfer,
+            debtor=self.debtor,
+            creditor=self.creditor,
+            currency=self.currency,
+            amount=self.amount,
+        )
+
 
 class Advice(BaseModel):
     """What the creditor was told. `amount` is in minor units; `payer` is the debtor's owner as of then."""
 
-    transfer: int
-    account: int
-    payer: str
-    payer_iban: str
-    currency: Currency
-    amount: int
-    reference: str
-    written_at: datetime
+    transfer: Annotated[int, INTERNAL]
+    account: Annotated[int, INTERNAL]
+    payer: Annotated[str, PERSONAL]
+    payer_iban: Annotated[str, PERSONAL]
+    currency: Annotated[Currency, INTERNAL]
+    amount: Annotated[int, INTERNAL]
+    reference: Annotated[str, PERSONAL]
+    written_at: Annotated[datetime, INTERNAL]
 
 
 class AdviceAudit(BaseModel):
@@ -62,7 +87,7 @@ class AdviceAudit(BaseModel):
 
 async def announce(work: Work, posting: Posting) -> None:
     """Tell other systems of a transfer."""
-    await work.emit("transfer.posted", subject=str(posting.transfer), data=posting._asdict())
+    await work.emit(POSTED, subject=str(posting.transfer), data=posting.as_event())
 
 
 async def advise(transfers: Sequence[int]) -> None:

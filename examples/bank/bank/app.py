@@ -20,6 +20,7 @@ from bank.advices import Advice
 from bank.books import Audit, Books
 from bank.days import Day
 from bank.payments import PaymentReport
+from bank.privacy import PRIVACY
 from bank.problems import (
     AccountNotFound,
     AdviceNotFound,
@@ -38,6 +39,7 @@ from bank.problems import (
 from bank.reports import Report
 from bank.standing_orders import OrderForStanding, StandingOrder
 from bank.transfers import REFUSALS, REVERSAL_REFUSALS, Transfer, TransferOrder
+from workhorse import Audit as Recorded
 from workhorse import Policy, Rate, Service, unit
 from workhorse.caching import Caches
 from workhorse.identity import Bearer
@@ -228,9 +230,23 @@ OPEN_PATHS: Final = ("/", "/page.js", "/page.css", "/page.svg", "/docs", "/docs/
 # customer, so a scope is all it takes. Routes for the customers themselves would compare the account's owner with
 # `current_request().principal.subject`, in the same statement that reads or moves the money.
 POLICIES: Final = (
-    Policy("POST /accounts", scope="accounts:write", rate="600/minute", idempotent="required", content_types=JSON),
+    Policy(
+        "POST /accounts",
+        scope="accounts:write",
+        rate="600/minute",
+        idempotent="required",
+        content_types=JSON,
+        audit=Recorded("account.opening", subject="account/{reply.id}"),
+    ),
     Policy("GET /accounts/{account}", scope="accounts:read", rate="6000/minute"),
-    Policy("GET /accounts/{account}/statement", scope="accounts:read", rate="6000/minute", priority="low"),
+    # Who looks at what a customer has paid is written down before it is seen.
+    Policy(
+        "GET /accounts/{account}/statement",
+        scope="accounts:read",
+        rate="6000/minute",
+        priority="low",
+        audit=Recorded("account.statement", subject="account/{account}", fail_closed=True),
+    ),
     Policy(
         "POST /transfers",
         scope="transfers:write",
@@ -248,6 +264,7 @@ POLICIES: Final = (
         rate="6000/minute",
         idempotent="required",
         priority="critical",
+        audit=Recorded("transfer.reversal", subject="{transfer}"),
     ),
     Policy("GET /transfers/{transfer}/advice", scope="transfers:read", rate="6000/minute"),
     Policy(
@@ -256,9 +273,15 @@ POLICIES: Final = (
         rate="600/minute",
         idempotent="required",
         content_types=JSON,
+        audit=Recorded("standing-order.opening", subject="account/{body.debtor}"),
     ),
     Policy("GET /standing-orders/{order}", scope="standing-orders:read", rate="6000/minute"),
-    Policy("DELETE /standing-orders/{order}", scope="standing-orders:write", rate="600/minute"),
+    Policy(
+        "DELETE /standing-orders/{order}",
+        scope="standing-orders:write",
+        rate="600/minute",
+        audit=Recorded("standing-order.end", subject="standing-order/{order}"),
+    ),
     Policy(
         "POST /payments/pain001",
         scope="payments:write",
@@ -267,6 +290,7 @@ POLICIES: Final = (
         content_types=XML,
         max_body_bytes=pain001.MAX_BYTES,
         deadline=120,  # ten thousand transfers take seconds, and on a busy day longer
+        audit=Recorded("payments.file", subject="payments"),
     ),
     Policy("GET /books", scope="books:read", rate="600/minute"),
     Policy("GET /books/audit", scope="books:read", rate="60/minute", priority="low"),
@@ -289,5 +313,7 @@ service = Service(
         reports.report_day,
     ],
     schedules=[standing_orders.PAYING, reports.CLOSING],
+    events=[advices.POSTED, reports.DAY_CLOSED],
+    privacy=PRIVACY,
     caches=caches,
 )

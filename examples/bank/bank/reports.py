@@ -7,7 +7,7 @@ its whole length, and after a crash goes on behind the last page that stands. A 
 the job and a key of the table; it is seen by nobody before its last step.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -17,11 +17,13 @@ from pydantic import BaseModel
 from bank import books
 from bank.problems import PageNotFound, ReportNotFound
 from workhorse.jobs import Retries, Schedule, job, step
+from workhorse.journal import EventType
 from workhorse.sql import load_queries
 from workhorse.units import Work, unit
 
 __all__ = [
     "CLOSING",
+    "DAY_CLOSED",
     "DayTotal",
     "Page",
     "Proof",
@@ -60,6 +62,9 @@ class Proof:
     balanced: bool
     transfers: int
     wrong: int
+
+
+DAY_CLOSED: Final = EventType("day.closed", Proof)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ async def _publish(day: date, totals: list[DayTotal], proof: Proof, pages: list[
         "lines": sum(page.lines for page in pages),
     }
     await work.execute(QUERIES["publish"], values)
-    await work.emit("day.closed", subject=day.isoformat(), data=asdict(proof))
+    await work.emit(DAY_CLOSED, subject=day.isoformat(), data=proof)
 
 
 @job

@@ -6,7 +6,7 @@ beside those that it posted, and is not tried again.
 """
 
 from datetime import date, timedelta
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,7 @@ from bank.money import Currency, MinorUnits
 from bank.problems import StandingOrderNotFound, StartsInThePast
 from bank.transfers import REFUSALS
 from workhorse.jobs import Schedule, job
+from workhorse.privacy import INTERNAL, PERSONAL
 from workhorse.sql import load_queries
 from workhorse.units import Work, unit
 
@@ -68,16 +69,16 @@ class Payment(BaseModel):
 class StandingOrder(BaseModel):
     """A standing order. `due` is its next day, null when it was ended; `payments` are its latest, newest first."""
 
-    id: int
-    debtor: int
-    creditor: int
-    currency: Currency
-    amount: int
-    reference: str
-    every: Rhythm
-    starts: date
-    due: date | None
-    payments: list[Payment]
+    id: Annotated[int, INTERNAL]
+    debtor: Annotated[int, INTERNAL]
+    creditor: Annotated[int, INTERNAL]
+    currency: Annotated[Currency, INTERNAL]
+    amount: Annotated[int, INTERNAL]
+    reference: Annotated[str, PERSONAL]
+    every: Annotated[Rhythm, INTERNAL]
+    starts: Annotated[date, INTERNAL]
+    due: Annotated[date | None, INTERNAL]
+    payments: Annotated[list[Payment], INTERNAL]
 
 
 async def open_order(work: Work, order: OrderForStanding) -> StandingOrder:

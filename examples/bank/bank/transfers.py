@@ -13,7 +13,7 @@ rollback.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -34,6 +34,7 @@ from bank.problems import (
 )
 from workhorse.batches import Kept, batched
 from workhorse.errors import Problem
+from workhorse.privacy import INTERNAL, PERSONAL
 from workhorse.sql import load_queries
 from workhorse.units import Work, unit
 
@@ -80,14 +81,14 @@ class TransferOrder(BaseModel):
 class Transfer(BaseModel):
     """A posted transfer. `reverses` is the id of the transfer that it takes back, if it does."""
 
-    id: int
-    debtor: int
-    creditor: int
-    currency: Currency
-    amount: int
-    reference: str
-    reverses: int | None
-    posted_at: datetime
+    id: Annotated[int, INTERNAL]
+    debtor: Annotated[int, INTERNAL]
+    creditor: Annotated[int, INTERNAL]
+    currency: Annotated[Currency, INTERNAL]
+    amount: Annotated[int, INTERNAL]
+    reference: Annotated[str, PERSONAL]
+    reverses: Annotated[int | None, INTERNAL]
+    posted_at: Annotated[datetime, INTERNAL]
 
 
 @batched

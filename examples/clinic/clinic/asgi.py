@@ -9,6 +9,7 @@ from django.core.asgi import get_asgi_application
 
 APP = get_asgi_application()  # sets Django up, without which models cannot be imported
 
+from clinic.privacy import PRIVACY
 from clinic.records.jobs import ask_for_review, confirm_appointment
 from workhorse import Policy, Rate, Service
 
@@ -30,4 +31,4 @@ POLICIES = [
     Policy("POST /admin/login/", rate=Rate("30/minute", per="address")),
 ]
 
-service = Service(cast("Any", APP), policies=POLICIES, jobs=[ask_for_review, confirm_appointment])
+service = Service(cast("Any", APP), policies=POLICIES, jobs=[ask_for_review, confirm_appointment], privacy=PRIVACY)

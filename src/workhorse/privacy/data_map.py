@@ -47,6 +47,8 @@ def classes_of(model: type) -> dict[str, DataClass | None]:
             classes = ", ".join(sorted(one.value for one in said))
             raise SettingsError(f"{model.__qualname__}.{name} is said to be {classes}; it is one of them")
         found[name] = said.pop() if said else None
+    for name in _columns_of(model):
+        found.setdefault(name, None)
     return {**found, **_declared(model)}
 
 
@@ -133,6 +135,13 @@ class DataMap:
             {"model": field.model, "field": field.name, "class": None if field.class_ is None else field.class_.value}
             for field in self.fields
         ]
+
+
+def _columns_of(model: type) -> list[str]:
+    """The columns of a Django model or an SQLAlchemy table, which its annotations need not name."""
+    django = getattr(getattr(model, "_meta", None), "concrete_fields", ())
+    table = getattr(getattr(model, "__table__", None), "columns", ())
+    return [str(field.name) for field in django] + [str(column.key) for column in table]
 
 
 def _declared(model: type) -> Mapping[str, DataClass]:

@@ -41,11 +41,11 @@ class EventSealing:
     """Seals and opens events.
 
     Args:
-        keys: of the persons.
+        keys: of the persons; None: nothing is sealed here, and events say nothing of persons.
         hidden: names of columns that records of changed rows do not show.
     """
 
-    def __init__(self, keys: SubjectKeys, *, hidden: Collection[str] = ()) -> None:
+    def __init__(self, keys: SubjectKeys | None, *, hidden: Collection[str] = ()) -> None:
         self._keys = keys
         self._hidden = frozenset(hidden)
         self._members: dict[str, frozenset[str]] = {}
@@ -68,6 +68,10 @@ class EventSealing:
                 f"the event type {kind.name!r} names a person and says nothing of one: give the members of its schema"
                 " their classes, as in Annotated[str, PERSONAL], or take person= out"
             )
+        if members and self._keys is None:
+            raise SettingsError(
+                f"the event type {kind.name!r} is sealed, and there are no keys: Privacy(SubjectKeys(...))"
+            )
         self._members[kind.name] = frozenset(members)
 
     async def seal(self, work: Work, kind: EventType[Any], subject: str, data: bytes) -> bytes:
@@ -80,7 +84,7 @@ class EventSealing:
         if kind.name not in self._members:
             self.check(kind)
         members = self._members[kind.name]
-        if not members:
+        if not members or self._keys is None:
             return data
         content: dict[str, Any] = _decode(data)
         person = _person(kind, subject, content)
@@ -134,6 +138,8 @@ class EventSealing:
             sealed = b64decode(text, validate=True)
         except (TypeError, ValueError):
             raise CannotOpen("a sealed member of an event is malformed") from None
+        if self._keys is None:
+            raise CannotOpen("a member of an event is sealed, and there are no keys here")
         try:
             cipher: SubjectCipher = await self._keys.cipher(work, person, make=False)
         except Erased:

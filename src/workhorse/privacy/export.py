@@ -125,7 +125,7 @@ class Draft:
 
 
 async def draft_of(
-    work: Work, subject: str, places: Sequence[Place], keys: SubjectKeys, *, callers: str | None = None
+    work: Work, subject: str, places: Sequence[Place], keys: SubjectKeys | None, *, callers: str | None = None
 ) -> Draft:
     """Gather what is known of a person. Reads only; in a unit of `repeatable read` it is all of one moment.
 
@@ -133,7 +133,7 @@ async def draft_of(
         work: the unit.
         subject: the person, such as `patient/7`.
         places: the app's.
-        keys: open what was sealed.
+        keys: open what was sealed; None: nothing was.
         callers: the kind of subjects whose key is the principal of requests: their own events are theirs, too.
 
     Raises:
@@ -143,7 +143,7 @@ async def draft_of(
     """
     kind, key = split_subject(subject)
     try:
-        cipher: SubjectCipher | None = await keys.cipher(work, subject, make=False)
+        cipher: SubjectCipher | None = None if keys is None else await keys.cipher(work, subject, make=False)
     except Erased:
         cipher = None
     entries: list[Entry] = []

@@ -6,7 +6,7 @@ jobs that take no personal arguments, the data map, exports, erasures, and reten
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from workhorse.errors import SettingsError
@@ -46,7 +46,7 @@ class Receipt:
 
     subject: str
     at: datetime
-    """When the person's key was destroyed: of a second erasure, when it was at the first."""
+    """When the person's key was destroyed: of a second erasure, when it was at the first. Without keys: when asked."""
     reason: str
     deleted: Mapping[str, int]
     """Rows that are gone, by table."""
@@ -61,7 +61,7 @@ class Receipt:
         lines = [
             "workhorse erasure receipt v1",
             f"subject: {self.subject}",
-            f"key destroyed: {self.at.isoformat()}",
+            f"erased: {self.at.isoformat()}",
             f"reason: {self.reason}",
             *(f"deleted from {table}: {rows}" for table, rows in self.deleted.items()),
             *(f"blanked in {table}: {rows}" for table, rows in self.blanked.items()),
@@ -74,7 +74,7 @@ class Privacy:
     """What an app knows of people, and how it treats it.
 
     Args:
-        keys: the keys of persons.
+        keys: the keys of persons; None: nothing is sealed, and an erasure only deletes and blanks rows.
         models: classes with fields, for the data map and the masking of logs.
         places: tables with rows about people.
         may: for each scope the classes of data that its holders may see.
@@ -87,7 +87,7 @@ class Privacy:
 
     def __init__(
         self,
-        keys: SubjectKeys,
+        keys: SubjectKeys | None = None,
         *,
         models: Iterable[type] = (),
         places: Sequence[Place] = (),
@@ -104,6 +104,11 @@ class Privacy:
         """Give it to `Tables(privacy=...)`, and ask it for `view`."""
         self.sealing: Final = EventSealing(keys, hidden=self.personal_names)
         self._callers = callers
+        sealed = [place.table for place in self.places if place.sealed]
+        if sealed and keys is None:
+            raise SettingsError(
+                f"columns of {', '.join(sealed)} are sealed, and there are no keys: Privacy(SubjectKeys(...))"
+            )
 
     @property
     def personal_names(self) -> frozenset[str]:
@@ -126,7 +131,8 @@ class Privacy:
                     f"the job {job.name!r} takes {', '.join(personal)}, which is of a person and would stay in the"
                     " queue's tables and its history: pass an id, and have the job read the rest"
                 )
-        if production and isinstance(self.keys.wrapper, LocalKeys) and not self.keys.wrapper.dangerously_in_production:
+        wrapper = None if self.keys is None else self.keys.wrapper
+        if production and isinstance(wrapper, LocalKeys) and not wrapper.dangerously_in_production:
             raise SettingsError(
                 "environment is production, and the keys of persons are wrapped by LocalKeys: whoever has a dump and"
                 " this process' environment has all of them. Wrap them by a key service (a KeyWrapper of two calls), or"
@@ -176,11 +182,14 @@ class Privacy:
             rows: int = (await work.execute(place.erase_sql, place.erase_values(key))).rowcount
             counts = blanked if place.erase_sql.startswith("UPDATE") else deleted
             counts[place.table] = counts.get(place.table, 0) + rows
-        erasure = await self.keys.erase(work, subject, reason=reason)
+        at = datetime.now(UTC)
+        if self.keys is not None:
+            erasure = await self.keys.erase(work, subject, reason=reason)
+            at, reason = erasure.destroyed_at, erasure.reason
         receipt = Receipt(
             subject=subject,
-            at=erasure.destroyed_at,
-            reason=erasure.reason,
+            at=at,
+            reason=reason,
             deleted=deleted,
             blanked=blanked,
             kept=kept,

@@ -4,6 +4,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from workhorse.privacy import HEALTH, INTERNAL, PERSONAL
+
 __all__ = ["Appointment", "BrokenGlass", "CareTeam", "Note", "Observation", "Patient", "Prescription"]
 
 STAFF = settings.AUTH_USER_MODEL
@@ -26,6 +28,16 @@ class Patient(models.Model):
     birth_date = models.DateField(null=True, blank=True)
     sex = models.CharField(max_length=7, choices=Sex.choices, default=Sex.UNKNOWN)
     phone = models.CharField(max_length=40, blank=True)
+
+    __privacy__ = {
+        "id": INTERNAL,
+        "number": PERSONAL,
+        "family_name": PERSONAL,
+        "given_names": PERSONAL,
+        "birth_date": PERSONAL,
+        "sex": PERSONAL,
+        "phone": PERSONAL,
+    }
 
     class Meta:
         ordering = ("family_name", "given_names", "number")
@@ -61,6 +73,18 @@ class BrokenGlass(models.Model):
     reviewed_at = models.DateTimeField(null=True)
     finding = models.TextField(blank=True)
 
+    __privacy__ = {
+        "id": INTERNAL,
+        "patient": PERSONAL,
+        "member": PERSONAL,
+        "reason": HEALTH,
+        "opened_at": INTERNAL,
+        "until": INTERNAL,
+        "reviewed_by": PERSONAL,
+        "reviewed_at": INTERNAL,
+        "finding": HEALTH,
+    }
+
     class Meta:
         verbose_name = "broken glass"
         verbose_name_plural = "broken glasses"
@@ -90,6 +114,15 @@ class Note(models.Model):
     written_at = models.DateTimeField(auto_now_add=True)
     amends = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="amendments")
 
+    __privacy__ = {
+        "id": INTERNAL,
+        "patient": PERSONAL,
+        "author": PERSONAL,
+        "text": HEALTH,
+        "written_at": INTERNAL,
+        "amends": INTERNAL,
+    }
+
     class Meta:
         ordering = ("written_at", "id")
 
@@ -106,6 +139,16 @@ class Prescription(models.Model):
     dose = models.CharField(max_length=200)
     signed_at = models.DateTimeField(auto_now_add=True)
     withdrawn_at = models.DateTimeField(null=True, blank=True)
+
+    __privacy__ = {
+        "id": INTERNAL,
+        "patient": PERSONAL,
+        "prescriber": PERSONAL,
+        "medicine": HEALTH,
+        "dose": HEALTH,
+        "signed_at": INTERNAL,
+        "withdrawn_at": INTERNAL,
+    }
 
     class Meta:
         ordering = ("signed_at", "id")
@@ -126,6 +169,19 @@ class Observation(models.Model):
     text = models.CharField(max_length=400, blank=True)
     status = models.CharField(max_length=20)
     observed_at = models.DateTimeField(null=True)
+
+    __privacy__ = {
+        "id": INTERNAL,
+        "patient": PERSONAL,
+        "source": INTERNAL,
+        "code": HEALTH,
+        "name": HEALTH,
+        "value": HEALTH,
+        "unit": INTERNAL,
+        "text": HEALTH,
+        "status": INTERNAL,
+        "observed_at": HEALTH,
+    }
 
     class Meta:
         ordering = ("observed_at", "id")
@@ -150,6 +206,15 @@ class Appointment(models.Model):
     starts = models.DateTimeField()
     ends = models.DateTimeField()
     status = models.CharField(max_length=9, choices=Status.choices, default=Status.BOOKED)
+
+    __privacy__ = {
+        "id": INTERNAL,
+        "patient": PERSONAL,
+        "practitioner": PERSONAL,
+        "starts": PERSONAL,
+        "ends": PERSONAL,
+        "status": INTERNAL,
+    }
 
     class Meta:
         ordering = ("starts", "id")
