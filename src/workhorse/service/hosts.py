@@ -30,6 +30,10 @@ class Host(Protocol):
         """Jobs of the framework's own."""
         ...
 
+    async def close(self) -> None:
+        """End what the framework has begun for requests. Called when the last one has its reply."""
+        ...
+
     def enclose(self, layer: ASGIApp) -> ASGIApp:
         """What is called in the stead of the unit layer."""
         ...

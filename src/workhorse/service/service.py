@@ -296,6 +296,8 @@ class Service:
                 composed = self._compose(self._settings, rooms)
                 self._rooms = rooms
                 async with AsyncExitStack() as stack:
+                    if self._host is not None:
+                        stack.push_async_callback(self._host.close)
                     if self._identity is not None:
                         await stack.enter_async_context(self._identity)
                     await stack.enter_async_context(self._lifespan(scope))

@@ -15,6 +15,7 @@ from workhorse import Policy
 from workhorse.contracts import Query
 from workhorse.errors import DatabaseUnavailable, SettingsError
 from workhorse.integrations.django import DjangoDatabase
+from workhorse.integrations.django.place import close_here
 from workhorse.testing import FaultProxy, service_client
 from workhorse.units import Unit, Work
 
@@ -63,6 +64,21 @@ def test_a_request_that_keeps_losing_is_told_so(project: Project) -> None:
 def test_a_request_that_loses_its_connection_is_run_again(project: Project, key: str | None) -> None:
     reply = serve(project, post("loses-connection", key=key))
     assert (reply.status_code, project.notes()) == (201, ["a"])
+
+
+def test_a_service_that_stops_waits_for_the_connections_that_are_being_closed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[object] = []
+
+    def late(kept: object = None) -> None:
+        time.sleep(0.3)  # as on a machine with much to do
+        close_here(kept)
+        closed.append(kept)
+
+    monkeypatch.setattr("workhorse.integrations.django.place.close_here", late)
+    assert serve(project, post("plain")).status_code == 201
+    assert None in closed  # that of the whole thread, which is the last
 
 
 def test_what_a_deferred_constraint_refuses_at_commit_is_an_error(project: Project) -> None:

@@ -8,7 +8,7 @@ because a sync view that asks for it keeps its own waiting (`place`).
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, cast
 
 from asgiref.sync import sync_to_async
@@ -28,6 +28,8 @@ __all__ = ["DjangoDatabase", "refusal_of"]
 PULSE: Final = Query("SHOW transaction_isolation")
 # For how long another connection is tried when one turns out to be dead.
 RETRY_SECONDS: Final = 5.0
+# For how long the end of the service waits for connections that are being closed.
+CLOSE_SECONDS: Final = 5.0
 # Steps of units at once. Each has a connection, of which a server has far fewer.
 THREADS: Final = 1_024
 # Django has no types.
@@ -56,6 +58,7 @@ class DjangoDatabase:
         self._statement_timeout = statement_timeout_seconds
         self._patience = statement_timeout_seconds + GRACE_SECONDS
         self._endings: set[asyncio.Task[None]] = set()
+        self._closings: set[Future[None]] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="workhorse-django")
 
     def __repr__(self) -> str:
@@ -77,6 +80,20 @@ class DjangoDatabase:
         except DatabaseUnavailable as error:
             raise StartupError(f"the database of {self!r} could not be reached: {error.__cause__}") from error
 
+    async def close(self) -> None:
+        """Wait until the connections of what has been served are closed, for a few seconds at most.
+
+        Requests do not wait for it. A server that stops does, so that it leaves none behind.
+        """
+        if self._endings:
+            await asyncio.wait(set(self._endings), timeout=CLOSE_SECONDS)
+        if closings := {asyncio.wrap_future(one) for one in tuple(self._closings)}:
+            await asyncio.wait(closings, timeout=CLOSE_SECONDS)
+
+    def place(self) -> Place:
+        """A place for what is served next."""
+        return Place(self._alias, closings=self._closings)
+
     async def begin(
         self, first: Query | None = None, *, terms: Terms = ON_USUAL_TERMS
     ) -> tuple["DjangoTransaction", Any]:
@@ -84,7 +101,7 @@ class DjangoDatabase:
         place = PLACE.get()
         owned = place is None or place.left or place.taken or place.alias != self._alias
         if place is None or owned:
-            place = Place(self._alias)
+            place = self.place()
             place.enter()
 
         def step() -> tuple[OwningTransaction, Any]:

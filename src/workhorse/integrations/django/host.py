@@ -22,7 +22,7 @@ from workhorse.errors import SettingsError
 from workhorse.integrations.django.checks import refuse_errors
 from workhorse.integrations.django.conf import service_settings, units_alias
 from workhorse.integrations.django.database import DjangoDatabase
-from workhorse.integrations.django.place import PLACE, Place
+from workhorse.integrations.django.place import PLACE
 from workhorse.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ class DjangoHost:
 
         return task_jobs()
 
+    async def close(self) -> None:
+        """Wait for the connections of requests that were served, which are closed after their replies."""
+        await self.database.close()
+
     def enclose(self, layer: ASGIApp) -> ASGIApp:
         """The unit layer, with a thread for each request.
 
@@ -84,7 +88,7 @@ class DjangoHost:
             if scope["type"] != "http":
                 await layer(scope, receive, send)
                 return
-            place = Place(self.database.alias)
+            place = self.database.place()
             place.enter()
             try:
                 await place.keep_open()

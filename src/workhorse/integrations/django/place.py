@@ -19,7 +19,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, sync_
 from django.db import connections
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 __all__ = ["PLACE", "Place", "below_sync_caller", "close_here", "leave_open", "lent"]
 
@@ -37,11 +37,15 @@ class Place:
         alias: the key of the connection in Django's DATABASES.
         wrapper: the connection, where it is known already.
         once: the connection is for one unit, and closed with it.
+        closings: where the closing of its thread's connections is, until it is done.
     """
 
-    __slots__ = ("_kept", "_thread", "_tokens", "alias", "error", "left", "once", "taken", "wrapper")
+    __slots__ = ("_closings", "_kept", "_thread", "_tokens", "alias", "error", "left", "once", "taken", "wrapper")
 
-    def __init__(self, alias: str, wrapper: Any = None, *, once: bool = False) -> None:
+    def __init__(
+        self, alias: str, wrapper: Any = None, *, once: bool = False, closings: "set[Future[None]] | None" = None
+    ) -> None:
+        self._closings = closings
         self.alias = alias
         self.wrapper = wrapper
         """Django's wrapper of the connection. Known once something of the app has run in the thread."""
@@ -92,14 +96,17 @@ class Place:
         return not done and turn.cancel()
 
     def leave(self) -> None:
-        """Close what is left open in the thread, once it is idle, and let it end. Nobody waits for it."""
+        """Close what is left open in the thread, once it is idle, and let it end. Only `DjangoDatabase.close` waits."""
         if self._kept is not None:
             self._kept.__dict__.pop("close_if_unusable_or_obsolete", None)
         if self._thread is None:
             return
         executor = THREADS.pop(self._thread, None)
         if executor is not None:
-            executor.submit(close_here)
+            closing = executor.submit(close_here)
+            if self._closings is not None:
+                self._closings.add(closing)
+                closing.add_done_callback(self._closings.discard)
             executor.shutdown(wait=False)
         self._thread, self.left = None, True
         if self._tokens is not None:
