@@ -1,4 +1,4 @@
-"""`workhorse audit verify|prove|check|key|export|status`: what an auditor does with an export, and how it is made.
+"""`workhorse audit VERB`: what an auditor does with an export, how it is made, and what a witness is served with.
 
     workhorse audit verify export --log-key 'bank.example/audit+1a2b3c4d+AUxb…'
     workhorse audit prove export 01900000-0000-7000-8000-000000000000 --show-data > transfer.tlog-proof
@@ -64,6 +64,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--most-seconds", type=float, default=60.0, help="fail if an event waits longer (default: %(default)g)"
     )
     status.set_defaults(on_audit=_status)
+    witness = verbs.add_parser("witness", help="serve a witness, which signs that others' logs only grow")
+    witness.add_argument("folder", type=Path, help="with its key, and what it remembers; on a disk that is kept")
+    witness.add_argument("--admit", action="append", metavar="KEY", help="witness the log of this key from now on")
+    witness.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    witness.add_argument("--port", type=int, default=8080, help="port to listen on; 0 chooses a free one")
+    witness.set_defaults(on_audit=_witness)
     key = verbs.add_parser("key", help="make a key: the private one into a file, the public one to standard output")
     key.add_argument("name", help="who signs, such as bank.example/audit")
     key.add_argument("file", type=Path, help="a new file")
@@ -157,6 +163,14 @@ def _check(arguments: argparse.Namespace) -> int:
     ]
     sys.stdout.write("\n".join([*lines, "OK", ""]))
     return 0
+
+
+def _witness(arguments: argparse.Namespace) -> int:
+    from workhorse.cli.audit_witness import admit, serve_witness  # noqa: PLC0415 - it needs cryptography
+
+    if arguments.admit:
+        return admit(arguments.folder, arguments.admit)
+    return serve_witness(arguments.folder, host=arguments.host, port=arguments.port)
 
 
 def _key(arguments: argparse.Namespace) -> int:
