@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from workhorse.errors import SettingsError
-from workhorse.sealer.reading import LogReader, LogStatus
+from workhorse.sealer.reading import LogReader, LogStatus, WitnessStatus
 from workhorse.service.rooms import find_urls
 from workhorse.settings import Settings, load_settings
 from workhorse.state.postgres.database import PostgresDatabase
@@ -80,7 +80,15 @@ def render_status(status: LogStatus) -> str:
         f"sealed      {status.size} entries\n"
         f"signed      {signed}\n"
         f"waiting     {status.waiting} events{oldest}\n"
+        f"{''.join(_render_witness(one) for one in status.witnesses)}"
     )
+
+
+def _render_witness(one: WitnessStatus) -> str:
+    ago = one.signed_seconds_ago
+    signed = "has never signed" if ago is None else f"signed {one.size} entries, {ago:.0f} s ago"
+    trouble = "" if one.trouble is None else f"; {one.failures} failures in a row: {one.trouble}"
+    return f"witness     {one.witness.partition('+')[0]} {signed}{trouble}\n"
 
 
 @asynccontextmanager
@@ -89,6 +97,6 @@ async def _reader(settings: Settings) -> AsyncGenerator[LogReader]:
         database = PostgresDatabase(urls.database, pool_max=1, statement_timeout_seconds=STATEMENT_SECONDS)
         await database.open()
         try:
-            yield LogReader(database)
+            yield LogReader(database, quorum=settings.audit.witness_quorum)
         finally:
             await database.close()

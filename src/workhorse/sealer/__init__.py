@@ -4,15 +4,18 @@ One process over the cluster seals, whichever it is: `Sealer.run` may stand in a
 """
 
 from workhorse.sealer.anchors import Anchor, AnchorUnreachable, FileAnchor
+from workhorse.sealer.cosigning import Cosigner
 from workhorse.sealer.keys import KeyFile, KeyProvider, KeyText, LogKeys
-from workhorse.sealer.reading import LogReader, LogStatus
+from workhorse.sealer.reading import LogReader, LogStatus, WitnessStatus
 from workhorse.sealer.seal import SEALER_FEED, Sealer, SealerOptions
 from workhorse.sealer.signing import SealRefused
+from workhorse.sealer.witnesses import Witness, WitnessClient, WitnessFault
 
 __all__ = [
     "SEALER_FEED",
     "Anchor",
     "AnchorUnreachable",
+    "Cosigner",
     "FileAnchor",
     "KeyFile",
     "KeyProvider",
@@ -23,4 +26,8 @@ __all__ = [
     "SealRefused",
     "Sealer",
     "SealerOptions",
+    "Witness",
+    "WitnessClient",
+    "WitnessFault",
+    "WitnessStatus",
 ]

@@ -205,7 +205,7 @@ class Sealer:
     async def _sign(self, work: Work, keys: LogKeys, kept: list[Kept]) -> Note | None:
         store = self._store
         log = await store.log(work) or Stored(self._options.origin, 0, EMPTY_ROOT)
-        rows = await store.rows(work, "last_checkpoint")
+        rows = await store.rows(work, "last_checkpoint", 0)
         last = Note.parse(rows[0][1].encode()) if rows else None
         if last is not None:
             kept = [*kept, open_kept("the last checkpoint", last, keys.trust(self._options.origin))]
@@ -245,7 +245,7 @@ class Sealer:
             if log is None or log.origin != origin:
                 raise SettingsError(f"this database has the log {log and log.origin!r}, not {origin!r}")
             # A key that is in nobody's place is told of; one that replaces an unknown one is not.
-            rows = await store.rows(work, "last_checkpoint")
+            rows = await store.rows(work, "last_checkpoint", 0)
             if rows:
                 last = open_kept("the last checkpoint", Note.parse(rows[0][1].encode()), keys.trust(origin))
                 await check_against(store, work, log, [last])

@@ -24,3 +24,12 @@ class AuditSettings(Record):
     )
     batch: int = Field(default=1000, ge=1, le=5000, description="Events that are sealed in one transaction at most.")
     sign_every_seconds: float = Field(default=1.0, ge=0, le=3600, description="Pause between two signatures.")
+    witnesses: Names = Field(
+        default=(), description="Who is asked to sign checkpoints too, each `PUBLIC_KEY URL`, such as another team's."
+    )
+    witness_quorum: int = Field(
+        default=0, ge=0, le=20, description="How many of them must have signed what exports and proofs end with."
+    )
+    witness_every_seconds: float = Field(
+        default=10.0, ge=0.1, le=3600, description="Pause between two questions to a witness."
+    )
