@@ -43,6 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--anchor", type=Path, action="append", default=[], metavar="FILE", help="a checkpoint that was kept elsewhere"
     )
+    verify.add_argument(
+        "--anchors",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="many of them: a folder, as `audit anchors` makes it, or the file of audit.anchor_file",
+    )
     verify.add_argument("--json", action="store_true", help="the report as JSON")
     verify.set_defaults(on_audit=_verify)
     prove = verbs.add_parser("prove", help="make the proof that one event is in the log")
@@ -59,6 +67,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     export.add_argument("folder", type=Path, help="a new one")
     export.add_argument("--without-events", action="store_true", help="the log alone, without the events' data")
     export.set_defaults(on_audit=_export_database)
+    anchors = verbs.add_parser("anchors", help="fetch the checkpoints that an object store keeps, as they were first")
+    anchors.add_argument("folder", type=Path, help="a new one, for `verify --anchors`")
+    anchors.add_argument("--store", metavar="ADDRESS", help="s3://bucket/prefix (default: audit.anchor_s3)")
+    anchors.set_defaults(on_audit=_fetch_anchors)
     status = verbs.add_parser("status", help="how far the log of the database is sealed and signed")
     status.add_argument(
         "--most-seconds", type=float, default=60.0, help="fail if an event waits longer (default: %(default)g)"
@@ -109,10 +121,32 @@ def _verify(arguments: argparse.Namespace) -> int:
     from workhorse.audit import render_report, verify  # noqa: PLC0415
 
     export = _export(arguments.folder)
-    report = verify(export, _trust(arguments), anchors=[_read(path) for path in arguments.anchor])
+    report = verify(export, _trust(arguments), anchors=_anchors(arguments))
     text = msgspec.json.encode(report).decode() if arguments.json else render_report(report)
     sys.stdout.write(text + "\n")
     return 0 if report.ok else 1
+
+
+def _anchors(arguments: argparse.Namespace) -> list[bytes]:
+    """The checkpoints that were kept elsewhere. A path that has none is refused: it would pass for looked at."""
+    from workhorse.sealer.anchors import FileAnchor  # noqa: PLC0415 - it needs cryptography
+
+    anchors = [_read(path) for path in arguments.anchor]
+    for path in arguments.anchors:
+        if path.is_dir():
+            found = [_read(one) for one in sorted(path.rglob("*")) if one.is_file()]
+        else:
+            found = FileAnchor(path).all()
+        if not found:
+            raise SettingsError(f"no checkpoint is kept in {path}; name the folder or file of an anchor")
+        anchors += found
+    return anchors
+
+
+def _fetch_anchors(arguments: argparse.Namespace) -> int:
+    from workhorse.cli.audit_database import fetch_anchors  # noqa: PLC0415 - it needs cryptography
+
+    return fetch_anchors(arguments.folder, arguments.store)
 
 
 def _export_database(arguments: argparse.Namespace) -> int:

@@ -11,12 +11,14 @@ from pathlib import Path
 from uuid import UUID
 
 from workhorse.errors import SettingsError
+from workhorse.sealer.anchors import ObjectAnchor
+from workhorse.sealer.objects import open_s3
 from workhorse.sealer.reading import LogReader, LogStatus, WitnessStatus
 from workhorse.service.rooms import find_urls
 from workhorse.settings import Settings, load_settings
 from workhorse.state.postgres.database import PostgresDatabase
 
-__all__ = ["export_to", "print_status", "prove_from_database", "render_status"]
+__all__ = ["export_to", "fetch_anchors", "print_status", "prove_from_database", "render_status"]
 
 STATEMENT_SECONDS = 600.0
 
@@ -34,6 +36,21 @@ def export_to(folder: Path, *, with_events: bool) -> int:
         return 0
 
     return asyncio.run(main())
+
+
+def fetch_anchors(folder: Path, address: str | None) -> int:
+    """Write what an object store keeps into a new folder: of each key its oldest version, whatever lies over it."""
+    settings = load_settings().audit if address is None else None
+    store = open_s3(address or (settings.anchor_s3 if settings else ""), days=1)
+    try:
+        kept = ObjectAnchor(store).all()
+        folder.mkdir(parents=True)
+        for number, raw in enumerate(kept, 1):
+            (folder / f"{number:010d}").write_bytes(raw)
+    except OSError as error:
+        raise SettingsError(f"the anchors cannot be written to {folder}: {error}; name a new folder") from error
+    sys.stdout.write(f"{len(kept)} checkpoints of {store.name} are in {folder}\n")
+    return 0 if kept else 1
 
 
 def prove_from_database(event: str, *, show_data: bool) -> int:

@@ -11,3 +11,11 @@ CREATE TABLE workhorse.audit_witnesses (
 
 -- How many of the known witnesses have signed a checkpoint. Who believes it looks at the signatures in the note.
 ALTER TABLE workhorse.audit_checkpoints ADD COLUMN cosigned smallint NOT NULL DEFAULT 0;
+
+-- How far the log lies in a store as static files.
+CREATE TABLE workhorse.audit_published (
+    store   text        NOT NULL,               -- its name
+    size    bigint      NOT NULL DEFAULT 0,     -- entries whose full tiles are there
+    next_at timestamptz NOT NULL DEFAULT now(), -- nothing is written before
+    CONSTRAINT audit_published_pkey PRIMARY KEY (store)
+);

@@ -151,3 +151,17 @@ UPDATE workhorse.audit_checkpoints SET note = %s, cosigned = %s WHERE size = %s
 -- How each witness stands.
 SELECT witness, size, extract(epoch FROM now() - signed_at)::float8, failures, trouble
   FROM workhorse.audit_witnesses ORDER BY witness
+
+-- name: know_store
+-- A row for a store, where there is none.
+INSERT INTO workhorse.audit_published (store) VALUES (%s) ON CONFLICT DO NOTHING
+
+-- name: claim_store
+-- Take a store that is due for so many seconds; no row if it is not, or another process has it.
+UPDATE workhorse.audit_published SET next_at = now() + %s * interval '1 second'
+ WHERE store = %s AND next_at <= now()
+RETURNING size
+
+-- name: published
+-- So much is there, and the next turn is in so many seconds.
+UPDATE workhorse.audit_published SET size = %s, next_at = now() + %s * interval '1 second' WHERE store = %s
