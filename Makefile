@@ -124,7 +124,7 @@ bench-analytics: $(READY) ## Time tables out and in beside an ORM, COPY and ADBC
 
 lock: $(READY) ## Renew the locked requirements (all hashed, no registry named).
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --extra embedded --extra uvicorn --extra hypercorn --extra reload --extra redis --extra identity --extra docs --extra sqlalchemy --extra encryption --extra audit --extra cron --extra analytics --extra django --extra trio --extra privacy requirements/dev.in -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --extra embedded --extra uvicorn --extra hypercorn --extra reload --extra redis --extra identity --extra docs --extra sqlalchemy --extra encryption --extra audit --extra cron --extra analytics --extra django --extra trio --extra privacy --extra aws requirements/dev.in -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade benchmarks/requirements.in -o benchmarks/requirements.txt
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade fuzz/requirements.in -o fuzz/requirements.txt
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.12 --upgrade attack/requirements.in -o attack/requirements.txt

@@ -69,7 +69,8 @@ def test_a_tree_that_another_history_has_is_refused() -> None:
     forged = signed(20, leaf_hash(b"forged"))
     assert refused(request(10, 20, note=forged), head(10)).status == 422
     same_size = signed(10, leaf_hash(b"forged"))
-    assert refused(request(10, 10, note=same_size, proof=[]), head(10)).status == 422
+    error = refused(request(10, 10, note=same_size, proof=[]), head(10))
+    assert (error.status, error.size, error.is_fork) == (409, 10, True)
     assert refused(request(10, 20, proof=[]), head(10)).status == 422
     assert refused(request(0, 20, proof=[ROOTS[1]]), None).status == 422
     empty = signed(0, leaf_hash(b"forged"))

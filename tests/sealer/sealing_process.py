@@ -40,12 +40,13 @@ class Store(LogStore):
 class Anchor(FileAnchor):
     place: str
 
-    async def keep(self, note: Note) -> None:
+    async def keep(self, note: Note, *, after: Note | None) -> bool:
         if self.place == "signed":
             die()
-        await super().keep(note)
+        kept = await super().keep(note, after=after)
         if self.place == "anchored":
             die()
+        return kept
 
 
 async def main(url: str, path: str, place: str) -> None:

@@ -53,9 +53,11 @@ class CosignRefused(AuditFault):
         status: what C2SP tlog-witness answers over HTTP: 400, 403, 404, 409 or 422.
         message: why.
         size: with 409: the size that the witness has signed last, from which a proof must start.
+        is_fork: the log signed this checkpoint, and it was not shown to begin with what was signed before.
     """
 
-    def __init__(self, status: int, message: str, *, size: int | None = None) -> None:
+    def __init__(self, status: int, message: str, *, size: int | None = None, is_fork: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.size = size
+        self.is_fork = is_fork

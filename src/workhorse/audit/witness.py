@@ -102,12 +102,16 @@ def judge(request: AddCheckpoint, *, logs: Mapping[str, Sequence[Verifier]], hea
         raise CosignRefused(400, f"the tree shrinks from {request.old_size} to {checkpoint.size} entries")
     if request.old_size != known.size:
         raise CosignRefused(409, f"the last tree that was signed has {known.size} entries", size=known.size)
+    if 0 < known.size == checkpoint.size and known.root != checkpoint.root:
+        raise CosignRefused(
+            409, f"the tree of {known.size} entries that was signed has another root", size=known.size, is_fork=True
+        )
     try:
         check_consistency(
             old=known.size, old_root=known.root, size=checkpoint.size, root=checkpoint.root, proof=request.proof
         )
     except ProofInvalid as error:
-        raise CosignRefused(422, str(error)) from error
+        raise CosignRefused(422, str(error), is_fork=True) from error
     return checkpoint
 
 

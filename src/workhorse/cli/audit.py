@@ -1,4 +1,4 @@
-"""`workhorse audit verify|prove|check|key|export|status`: what an auditor does with an export, and how it is made.
+"""`workhorse audit VERB`: what an auditor does with an export, how it is made, and what a witness is served with.
 
     workhorse audit verify export --log-key 'bank.example/audit+1a2b3c4d+AUxb…'
     workhorse audit prove export 01900000-0000-7000-8000-000000000000 --show-data > transfer.tlog-proof
@@ -43,6 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--anchor", type=Path, action="append", default=[], metavar="FILE", help="a checkpoint that was kept elsewhere"
     )
+    verify.add_argument(
+        "--anchors",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="many of them: a folder, as `audit anchors` makes it, or the file of audit.anchor_file",
+    )
     verify.add_argument("--json", action="store_true", help="the report as JSON")
     verify.set_defaults(on_audit=_verify)
     prove = verbs.add_parser("prove", help="make the proof that one event is in the log")
@@ -59,11 +67,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     export.add_argument("folder", type=Path, help="a new one")
     export.add_argument("--without-events", action="store_true", help="the log alone, without the events' data")
     export.set_defaults(on_audit=_export_database)
+    anchors = verbs.add_parser("anchors", help="fetch the checkpoints that an object store keeps, as they were first")
+    anchors.add_argument("folder", type=Path, help="a new one, for `verify --anchors`")
+    anchors.add_argument("--store", metavar="ADDRESS", help="s3://bucket/prefix (default: audit.anchor_s3)")
+    anchors.set_defaults(on_audit=_fetch_anchors)
     status = verbs.add_parser("status", help="how far the log of the database is sealed and signed")
     status.add_argument(
         "--most-seconds", type=float, default=60.0, help="fail if an event waits longer (default: %(default)g)"
     )
     status.set_defaults(on_audit=_status)
+    witness = verbs.add_parser("witness", help="serve a witness, which signs that others' logs only grow")
+    witness.add_argument("folder", type=Path, help="with its key, and what it remembers; on a disk that is kept")
+    witness.add_argument("--admit", action="append", metavar="KEY", help="witness the log of this key from now on")
+    witness.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    witness.add_argument("--port", type=int, default=8080, help="port to listen on; 0 chooses a free one")
+    witness.set_defaults(on_audit=_witness)
     key = verbs.add_parser("key", help="make a key: the private one into a file, the public one to standard output")
     key.add_argument("name", help="who signs, such as bank.example/audit")
     key.add_argument("file", type=Path, help="a new file")
@@ -103,10 +121,32 @@ def _verify(arguments: argparse.Namespace) -> int:
     from workhorse.audit import render_report, verify  # noqa: PLC0415
 
     export = _export(arguments.folder)
-    report = verify(export, _trust(arguments), anchors=[_read(path) for path in arguments.anchor])
+    report = verify(export, _trust(arguments), anchors=_anchors(arguments))
     text = msgspec.json.encode(report).decode() if arguments.json else render_report(report)
     sys.stdout.write(text + "\n")
     return 0 if report.ok else 1
+
+
+def _anchors(arguments: argparse.Namespace) -> list[bytes]:
+    """The checkpoints that were kept elsewhere. A path that has none is refused: it would pass for looked at."""
+    from workhorse.sealer.anchors import FileAnchor  # noqa: PLC0415 - it needs cryptography
+
+    anchors = [_read(path) for path in arguments.anchor]
+    for path in arguments.anchors:
+        if path.is_dir():
+            found = [_read(one) for one in sorted(path.rglob("*")) if one.is_file()]
+        else:
+            found = FileAnchor(path).all()
+        if not found:
+            raise SettingsError(f"no checkpoint is kept in {path}; name the folder or file of an anchor")
+        anchors += found
+    return anchors
+
+
+def _fetch_anchors(arguments: argparse.Namespace) -> int:
+    from workhorse.cli.audit_database import fetch_anchors  # noqa: PLC0415 - it needs cryptography
+
+    return fetch_anchors(arguments.folder, arguments.store)
 
 
 def _export_database(arguments: argparse.Namespace) -> int:
@@ -157,6 +197,14 @@ def _check(arguments: argparse.Namespace) -> int:
     ]
     sys.stdout.write("\n".join([*lines, "OK", ""]))
     return 0
+
+
+def _witness(arguments: argparse.Namespace) -> int:
+    from workhorse.cli.audit_witness import admit, serve_witness  # noqa: PLC0415 - it needs cryptography
+
+    if arguments.admit:
+        return admit(arguments.folder, arguments.admit)
+    return serve_witness(arguments.folder, host=arguments.host, port=arguments.port)
 
 
 def _key(arguments: argparse.Namespace) -> int:

@@ -11,12 +11,14 @@ from pathlib import Path
 from uuid import UUID
 
 from workhorse.errors import SettingsError
-from workhorse.sealer.reading import LogReader, LogStatus
+from workhorse.sealer.anchors import ObjectAnchor
+from workhorse.sealer.objects import open_s3
+from workhorse.sealer.reading import LogReader, LogStatus, WitnessStatus
 from workhorse.service.rooms import find_urls
 from workhorse.settings import Settings, load_settings
 from workhorse.state.postgres.database import PostgresDatabase
 
-__all__ = ["export_to", "print_status", "prove_from_database", "render_status"]
+__all__ = ["export_to", "fetch_anchors", "print_status", "prove_from_database", "render_status"]
 
 STATEMENT_SECONDS = 600.0
 
@@ -34,6 +36,21 @@ def export_to(folder: Path, *, with_events: bool) -> int:
         return 0
 
     return asyncio.run(main())
+
+
+def fetch_anchors(folder: Path, address: str | None) -> int:
+    """Write what an object store keeps into a new folder: of each key its oldest version, whatever lies over it."""
+    settings = load_settings().audit if address is None else None
+    store = open_s3(address or (settings.anchor_s3 if settings else ""), days=1)
+    try:
+        kept = ObjectAnchor(store).all()
+        folder.mkdir(parents=True)
+        for number, raw in enumerate(kept, 1):
+            (folder / f"{number:010d}").write_bytes(raw)
+    except OSError as error:
+        raise SettingsError(f"the anchors cannot be written to {folder}: {error}; name a new folder") from error
+    sys.stdout.write(f"{len(kept)} checkpoints of {store.name} are in {folder}\n")
+    return 0 if kept else 1
 
 
 def prove_from_database(event: str, *, show_data: bool) -> int:
@@ -80,7 +97,15 @@ def render_status(status: LogStatus) -> str:
         f"sealed      {status.size} entries\n"
         f"signed      {signed}\n"
         f"waiting     {status.waiting} events{oldest}\n"
+        f"{''.join(_render_witness(one) for one in status.witnesses)}"
     )
+
+
+def _render_witness(one: WitnessStatus) -> str:
+    ago = one.signed_seconds_ago
+    signed = "has never signed" if ago is None else f"signed {one.size} entries, {ago:.0f} s ago"
+    trouble = "" if one.trouble is None else f"; {one.failures} failures in a row: {one.trouble}"
+    return f"witness     {one.witness.partition('+')[0]} {signed}{trouble}\n"
 
 
 @asynccontextmanager
@@ -89,6 +114,6 @@ async def _reader(settings: Settings) -> AsyncGenerator[LogReader]:
         database = PostgresDatabase(urls.database, pool_max=1, statement_timeout_seconds=STATEMENT_SECONDS)
         await database.open()
         try:
-            yield LogReader(database)
+            yield LogReader(database, quorum=settings.audit.witness_quorum)
         finally:
             await database.close()

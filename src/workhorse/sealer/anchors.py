@@ -3,6 +3,9 @@
 The sealer asks each anchor for its last checkpoint before it signs, and does not sign a log that is behind it or that
 does not begin with it: that is how a database that was rolled back is found. What an anchor is worth is what it takes
 to change it: a file on the same machine finds mistakes, one on a write-once store finds its administrator.
+
+A checkpoint is kept behind the one that was read, and behind no other (compare and swap). So of two sealers with a
+database each, as after a failover whose old side lives on, one is refused; it finds the other's before it signs again.
 """
 
 import asyncio
@@ -12,18 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from workhorse.audit.checkpoints import Checkpoint
 from workhorse.audit.faults import Malformed
 from workhorse.audit.notes import Note
 from workhorse.errors import WorkhorseError
+from workhorse.sealer.objects import ObjectStore, StoreUnreachable
 
-__all__ = ["Anchor", "AnchorUnreachable", "FileAnchor"]
+__all__ = ["Anchor", "AnchorUnreachable", "FileAnchor", "ObjectAnchor"]
 
 SEPARATOR: Final = b"\n\f\n"
 """Behind each note. A form feed stands in no note, so a note that was cut off is seen."""
 TAIL_BYTES: Final = 256 * 1024
 MAX_ANCHORED: Final = 64 * 1024
 """Bytes of a note that is kept."""
+ANCHORED: Final = "anchors"
+"""The folder of anchored checkpoints in a store."""
+MAX_ANCHORS: Final = 9_999_999_999
 
 
 class AnchorUnreachable(WorkhorseError):
@@ -47,8 +53,16 @@ class Anchor(Protocol):
         """
         ...
 
-    async def keep(self, note: Note) -> None:
-        """Keep a checkpoint. One that is the last already is not kept again.
+    @property
+    def every_seconds(self) -> float:
+        """How long a process does not ask it again, after it was asked once."""
+        ...
+
+    async def keep(self, note: Note, *, after: Note | None) -> bool:
+        """Keep a checkpoint behind the last one, which `after` is.
+
+        Returns:
+            Whether it was kept. False: another one came in between, or was there.
 
         Raises:
             AnchorUnreachable: it cannot be written.
@@ -61,6 +75,7 @@ class FileAnchor:
     """A file that is only appended to. It is on disk when `keep` returns."""
 
     path: Path
+    every_seconds: float = 0.0
 
     @property
     def name(self) -> str:
@@ -71,9 +86,9 @@ class FileAnchor:
         """The last checkpoint."""
         return await asyncio.to_thread(self._last)
 
-    async def keep(self, note: Note) -> None:
+    async def keep(self, note: Note, *, after: Note | None) -> bool:
         """Append it."""
-        await asyncio.to_thread(self._keep, note)
+        return await asyncio.to_thread(self._keep, note, after)
 
     def all(self) -> list[bytes]:
         """All that were kept whole, the oldest first, as `verify` takes them for anchors.
@@ -98,10 +113,8 @@ class FileAnchor:
         except OSError as error:
             raise AnchorUnreachable(f"the anchor {self.path} cannot be read: {error.strerror}") from error
 
-    def _keep(self, note: Note) -> None:
-        raw = note.encode()
-        if len(raw) > MAX_ANCHORED:
-            raise AnchorUnreachable(f"a checkpoint of {len(raw)} bytes; an anchor keeps at most {MAX_ANCHORED}")
+    def _keep(self, note: Note, after: Note | None) -> bool:
+        raw = _bounded(note)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             is_new = not self.path.exists()
@@ -110,8 +123,8 @@ class FileAnchor:
                 # Two sealers may come here one after the other, never in the midst of each other's line.
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 kept = _last_note(descriptor, self.path)
-                if kept is not None and Checkpoint.parse(kept.text).size >= Checkpoint.parse(note.text).size:
-                    return
+                if (kept and kept.text) != (after and after.text):
+                    return False
                 # What a write that was cut off has left is closed first, and read by nobody.
                 size = os.fstat(descriptor).st_size
                 is_torn = size and os.pread(descriptor, len(SEPARATOR), max(0, size - len(SEPARATOR))) != SEPARATOR
@@ -123,6 +136,80 @@ class FileAnchor:
                 _sync_folder(self.path.parent)
         except OSError as error:
             raise AnchorUnreachable(f"the anchor {self.path} cannot be written: {error.strerror}") from error
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAnchor:
+    """Checkpoints as objects that are written once, each at the number after the last.
+
+    Their keys count down, so that the last one is the first of the list however many there are. The key of the next
+    number can be written by one sealer only: the store says to the other that it is there.
+
+    Args:
+        store: where they lie.
+        every_seconds: as in `Anchor`; each is an object that is kept for years.
+    """
+
+    store: ObjectStore
+    every_seconds: float = 60.0
+
+    @property
+    def name(self) -> str:
+        """Of the store."""
+        return self.store.name
+
+    async def last(self) -> Note | None:
+        """The last checkpoint."""
+        found = await asyncio.to_thread(self._last)
+        return None if found is None else found[1]
+
+    async def keep(self, note: Note, *, after: Note | None) -> bool:
+        """Write it at the next number."""
+        return await asyncio.to_thread(self._keep, note, after)
+
+    def all(self) -> list[bytes]:
+        """All that were kept, the oldest first, as `verify` takes them for anchors.
+
+        Raises:
+            AnchorUnreachable: they cannot be read.
+        """
+        try:
+            return [raw for _, raw in self.store.originals(ANCHORED)][::-1]
+        except StoreUnreachable as error:
+            raise AnchorUnreachable(str(error)) from error
+
+    def _last(self) -> tuple[int, Note] | None:
+        try:
+            for key, raw in self.store.originals(ANCHORED):
+                return MAX_ANCHORS - _number_of(key), Note.parse(raw)
+        except StoreUnreachable as error:
+            raise AnchorUnreachable(str(error)) from error
+        return None
+
+    def _keep(self, note: Note, after: Note | None) -> bool:
+        raw, found = _bounded(note), self._last()
+        if (found and found[1].text) != (after and after.text):
+            return False
+        number = 1 if found is None else found[0] + 1
+        try:
+            return self.store.put_new(f"{ANCHORED}/{MAX_ANCHORS - number:010d}", raw)
+        except StoreUnreachable as error:
+            raise AnchorUnreachable(str(error)) from error
+
+
+def _number_of(key: str) -> int:
+    name = key.rpartition("/")[2]
+    if not (name.isascii() and name.isdecimal() and len(name) == 10):
+        raise Malformed(f"{key[:100]!r} is no anchor's: somebody has put it among them")
+    return int(name)
+
+
+def _bounded(note: Note) -> bytes:
+    raw = note.encode()
+    if len(raw) > MAX_ANCHORED:
+        raise AnchorUnreachable(f"a checkpoint of {len(raw)} bytes; an anchor keeps at most {MAX_ANCHORED}")
+    return raw
 
 
 def _last_note(descriptor: int, path: Path) -> Note | None:

@@ -24,7 +24,7 @@ from workhorse.sealer.seal import SEALER_FEED
 from workhorse.sealer.store import LogStore, event_row, reader_of
 from workhorse.units import Unit, Work
 
-__all__ = ["LogReader", "LogStatus"]
+__all__ = ["LogReader", "LogStatus", "WitnessStatus"]
 
 PAGE: Final = 2_560
 """Entries or events read at once: ten bundles."""
@@ -34,6 +34,22 @@ MAX_EXPORTED: Final = 10_000
 MAX_STRANGERS: Final = 10_000
 """Events without an entry that an export shows."""
 EXPORT_SECONDS: Final = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessStatus:
+    """How a witness stands."""
+
+    witness: str
+    """Its public key."""
+    size: int
+    """Entries under the checkpoint that it signed last."""
+    signed_seconds_ago: float | None
+    """By its own clock; None: it never signed."""
+    failures: int
+    """In a row."""
+    trouble: str | None
+    """What went wrong the last time that it was asked; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +65,31 @@ class LogStatus:
     waiting: int
     """Events that are not sealed yet."""
     oldest_waiting_seconds: float
+    cosigned: int
+    """Entries under the last checkpoint that as many witnesses signed as are asked for."""
+    witnesses: tuple[WitnessStatus, ...] = ()
 
 
 class LogReader:
-    """Reads the log of a database."""
+    """Reads the log of a database.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: where it is.
+        quorum: how many witnesses must have signed the checkpoint that exports end with, and that proofs are made of.
+    """
+
+    def __init__(self, database: Database, *, quorum: int = 0) -> None:
         self._database = database
+        self._quorum = quorum
         self._store = LogStore()
 
     async def status(self) -> LogStatus:
         """How the log stands."""
         async with self._unit(60.0) as work:
             log = await self._store.log(work)
-            last = await self._store.rows(work, "last_checkpoint")
+            last = await self._store.rows(work, "last_checkpoint", 0)
+            cosigned = await self._store.rows(work, "last_checkpoint", self._quorum) if self._quorum else last
+            witnesses = await self._store.rows(work, "witnesses")
             waiting = (await self._store.rows(work, "waiting", SEALER_FEED))[0]
         return LogStatus(
             origin=None if log is None else log.origin,
@@ -71,6 +98,11 @@ class LogReader:
             checkpoint_age_seconds=last[0][2] if last else None,
             waiting=waiting[0],
             oldest_waiting_seconds=max(0.0, waiting[1]),
+            cosigned=cosigned[0][0] if cosigned else 0,
+            witnesses=tuple(
+                WitnessStatus(witness=key, size=size, signed_seconds_ago=ago, failures=failures, trouble=trouble)
+                for key, size, ago, failures, trouble in witnesses
+            ),
         )
 
     async def checkpoint(self) -> Note:
@@ -146,7 +178,12 @@ class LogReader:
         return Unit(self._database, isolation="repeatable read", read_only=True, deadline_seconds=seconds)
 
     async def _last(self, work: Work) -> Note:
-        rows = await self._store.rows(work, "last_checkpoint")
+        rows = await self._store.rows(work, "last_checkpoint", self._quorum)
+        if not rows and self._quorum:
+            raise Malformed(
+                f"no checkpoint was signed by {self._quorum} witnesses yet: see `workhorse audit status` for what they"
+                " say, or take audit.witness_quorum=0"
+            )
         if not rows:
             raise Malformed("nothing was signed yet: run `workhorse worker` with the sealer, and look again")
         return Note.parse(rows[0][1].encode())

@@ -10,6 +10,7 @@ retry hurts nobody and the operator may have put the right database back.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ class Sealer:
         self._signed: Kept | None = None
         self._signed_at = 0.0
         self._thinned_at: float | None = None
+        self._asked: dict[str, float] = {}
         self._trouble: str | None = None
         registry = metrics if metrics is not None else Registry(None)
         self._sealed = registry.counter("workhorse_audit_sealed_total", "Events that were sealed.").labels()
@@ -181,13 +183,16 @@ class Sealer:
         keys = await self._prepare()
         trust = keys.trust(self._options.origin)
         kept: list[Kept] = [] if self._signed is None else [self._signed]
-        heads: list[tuple[Anchor, int]] = []
+        heads: list[tuple[Anchor, Note | None, int]] = []
         # Asked before the transaction: what an anchor has by now is committed by now.
+        now = time.monotonic()
         for anchor in self._anchors:
+            if now - self._asked.get(anchor.name, -math.inf) < anchor.every_seconds:
+                continue  # what this process saw last it holds the log to by itself
             note = await anchor.last()
             if note is not None:
                 kept.append(open_kept(f"the checkpoint of the anchor {anchor.name}", note, trust))
-            heads.append((anchor, -1 if note is None else kept[-1].checkpoint.size))
+            heads.append((anchor, note, -1 if note is None else kept[-1].checkpoint.size))
         async with Unit(self._database, isolation="repeatable read", deadline_seconds=SIGN_SECONDS) as work:
             if not (await self._store.rows(work, "sign_lock"))[0][0]:
                 return None
@@ -197,15 +202,16 @@ class Sealer:
             return None
         checkpoint = Checkpoint.parse(last.text)
         self._signed = Kept("the checkpoint that this process saw last", checkpoint)
-        for anchor, size in heads:
-            if size < checkpoint.size:
-                await anchor.keep(last)
+        for anchor, note, size in heads:
+            # One that another process was faster with is looked at before the next signature.
+            if size >= checkpoint.size or await anchor.keep(last, after=note):
+                self._asked[anchor.name] = now
         return last
 
     async def _sign(self, work: Work, keys: LogKeys, kept: list[Kept]) -> Note | None:
         store = self._store
         log = await store.log(work) or Stored(self._options.origin, 0, EMPTY_ROOT)
-        rows = await store.rows(work, "last_checkpoint")
+        rows = await store.rows(work, "last_checkpoint", 0)
         last = Note.parse(rows[0][1].encode()) if rows else None
         if last is not None:
             kept = [*kept, open_kept("the last checkpoint", last, keys.trust(self._options.origin))]
@@ -245,7 +251,7 @@ class Sealer:
             if log is None or log.origin != origin:
                 raise SettingsError(f"this database has the log {log and log.origin!r}, not {origin!r}")
             # A key that is in nobody's place is told of; one that replaces an unknown one is not.
-            rows = await store.rows(work, "last_checkpoint")
+            rows = await store.rows(work, "last_checkpoint", 0)
             if rows:
                 last = open_kept("the last checkpoint", Note.parse(rows[0][1].encode()), keys.trust(origin))
                 await check_against(store, work, log, [last])

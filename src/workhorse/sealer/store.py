@@ -62,7 +62,7 @@ class LogStore:
             StoreDamaged: the rows do not make the root that is stored.
         """
         tiles = last_tiles(log.size)
-        files = await self._tiles(work, {(tile.level, tile.index) for tile in tiles})
+        files = await self.tiles(work, {(tile.level, tile.index) for tile in tiles})
         rest = log.size % TILE_WIDTH
         entries = await self.entries(work, log.size - rest, log.size)
         read = reader_of(files, {(log.size - rest) // TILE_WIDTH: entries})
@@ -119,7 +119,7 @@ class LogStore:
 
     async def nodes_for(self, work: Work, size: int, wanted: Iterable[Place]) -> TileNodes:
         """The nodes of a tree whose tiles, by place, are read now."""
-        return TileNodes(reader_of(await self._tiles(work, wanted), {}), size)
+        return TileNodes(reader_of(await self.tiles(work, wanted), {}), size)
 
     async def consistency(self, work: Work, old: int, size: int) -> list[bytes]:
         """The proof that the stored tree of a size begins with its own older one.
@@ -136,9 +136,10 @@ class LogStore:
         wanted = _Wanted()
         for first, end in inclusion_path(index, size):
             range_hash(wanted, first, end)
-        return await self._tiles(work, wanted.places)
+        return await self.tiles(work, wanted.places)
 
-    async def _tiles(self, work: Work, places: Iterable[Place]) -> dict[Place, bytes]:
+    async def tiles(self, work: Work, places: Iterable[Place]) -> dict[Place, bytes]:
+        """The tiles of these places that are there."""
         asked = [{"level": level, "index": index} for level, index in places]
         if not asked:
             return {}

@@ -22,5 +22,24 @@ class AuditSettings(Record):
     anchor_file: Path | None = Field(
         default=None, description="A file that each signed checkpoint is appended to, best on another machine's disk."
     )
+    anchor_s3: str = Field(
+        default="", description="`s3://bucket/prefix` with Object Lock, where checkpoints are kept that nobody deletes."
+    )
+    anchor_s3_days: int = Field(default=3650, ge=1, le=36_500, description="For how long they cannot be deleted.")
+    anchor_s3_tiles: bool = Field(
+        default=True, description="Publish the log there too, as static files without the events' data."
+    )
+    anchor_s3_every_seconds: float = Field(
+        default=60.0, ge=0, le=86_400, description="Pause between two checkpoints that are kept there."
+    )
     batch: int = Field(default=1000, ge=1, le=5000, description="Events that are sealed in one transaction at most.")
     sign_every_seconds: float = Field(default=1.0, ge=0, le=3600, description="Pause between two signatures.")
+    witnesses: Names = Field(
+        default=(), description="Who is asked to sign checkpoints too, each `PUBLIC_KEY URL`, such as another team's."
+    )
+    witness_quorum: int = Field(
+        default=0, ge=0, le=20, description="How many of them must have signed what exports and proofs end with."
+    )
+    witness_every_seconds: float = Field(
+        default=10.0, ge=0.1, le=3600, description="Pause between two questions to a witness."
+    )

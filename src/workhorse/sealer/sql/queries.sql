@@ -20,11 +20,12 @@ SELECT FROM workhorse.audit_log FOR UPDATE
 UPDATE workhorse.audit_log SET key = %s, key_event = %s
 
 -- name: thin
--- Of the checkpoints older than a day, one an hour stays.
+-- Of the checkpoints older than a day, one an hour stays, and the last that most witnesses have signed.
 DELETE FROM workhorse.audit_checkpoints c
  WHERE c.signed_at < now() - interval '1 day'
    AND EXISTS (SELECT FROM workhorse.audit_checkpoints d
-                WHERE d.size > c.size AND date_trunc('hour', d.signed_at) = date_trunc('hour', c.signed_at))
+                WHERE d.size > c.size AND d.cosigned >= c.cosigned
+                  AND date_trunc('hour', d.signed_at) = date_trunc('hour', c.signed_at))
 
 -- name: grow
 -- The log after a batch; no row if another changed it meanwhile.
@@ -73,8 +74,9 @@ SELECT index FROM workhorse.audit_entries WHERE event_id = %s::uuid
 SELECT pg_try_advisory_xact_lock(hashtextextended('workhorse.audit sign', 0))
 
 -- name: last_checkpoint
--- What was signed last.
+-- What was signed last, by so many witnesses too.
 SELECT size, note, extract(epoch FROM now() - signed_at)::float8 FROM workhorse.audit_checkpoints
+ WHERE cosigned >= %s
  ORDER BY size DESC LIMIT 1
 
 -- name: add_checkpoint
@@ -109,3 +111,57 @@ SELECT e.id, e.type, e.subject, e.data::text, e.occurred_at, e.request_id, e.tra
    AND NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id)
  ORDER BY e.id
  LIMIT %s
+
+-- name: know_witness
+-- A row for a witness, where there is none.
+INSERT INTO workhorse.audit_witnesses (witness) VALUES (%s) ON CONFLICT DO NOTHING
+
+-- name: claim_witness
+-- Take a witness that is due for so many seconds; no row if it is not, or another process has it.
+UPDATE workhorse.audit_witnesses SET next_at = now() + %s * interval '1 second'
+ WHERE witness = %s AND next_at <= now()
+RETURNING size, failures, extract(epoch FROM now() - signed_at)::float8
+
+-- name: witness_waits
+-- There is nothing to sign.
+UPDATE workhorse.audit_witnesses SET next_at = now() + %s * interval '1 second' WHERE witness = %s
+
+-- name: witness_failed
+-- It did not sign.
+UPDATE workhorse.audit_witnesses
+   SET trouble = %s, failures = failures + 1, next_at = now() + %s * interval '1 second'
+ WHERE witness = %s
+
+-- name: witness_signed
+-- It did.
+UPDATE workhorse.audit_witnesses
+   SET size = %s, signed_at = to_timestamp(%s), failures = 0, trouble = NULL,
+       next_at = now() + %s * interval '1 second'
+ WHERE witness = %s
+
+-- name: hold_checkpoint
+-- A checkpoint, which no other process changes until the end of this transaction.
+SELECT note FROM workhorse.audit_checkpoints WHERE size = %s FOR UPDATE
+
+-- name: cosign
+-- A checkpoint with another signature.
+UPDATE workhorse.audit_checkpoints SET note = %s, cosigned = %s WHERE size = %s
+
+-- name: witnesses
+-- How each witness stands.
+SELECT witness, size, extract(epoch FROM now() - signed_at)::float8, failures, trouble
+  FROM workhorse.audit_witnesses ORDER BY witness
+
+-- name: know_store
+-- A row for a store, where there is none.
+INSERT INTO workhorse.audit_published (store) VALUES (%s) ON CONFLICT DO NOTHING
+
+-- name: claim_store
+-- Take a store that is due for so many seconds; no row if it is not, or another process has it.
+UPDATE workhorse.audit_published SET next_at = now() + %s * interval '1 second'
+ WHERE store = %s AND next_at <= now()
+RETURNING size
+
+-- name: published
+-- So much is there, and the next turn is in so many seconds.
+UPDATE workhorse.audit_published SET size = %s, next_at = now() + %s * interval '1 second' WHERE store = %s
