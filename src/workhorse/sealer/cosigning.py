@@ -23,7 +23,8 @@ from workhorse.audit.witness import AddCheckpoint
 from workhorse.contracts import Database
 from workhorse.sealer.store import LogStore
 from workhorse.sealer.witnesses import DEADLINE_SECONDS, WitnessClient, WitnessElsewhere, WitnessFault, WitnessWrong
-from workhorse.telemetry.log import Level, Log
+from workhorse.telemetry.lines import Level
+from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
 from workhorse.units import Unit
 
