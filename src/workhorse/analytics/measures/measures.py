@@ -69,6 +69,14 @@ class Measures:
             for measure in self._known.values()
         ]
 
+    def find(self, name: str) -> Measure:
+        """The definition of this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._known[name]
+
     async def read(
         self,
         work: Work,
