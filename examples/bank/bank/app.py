@@ -15,7 +15,6 @@ from typing import Annotated, Final
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel
-from starlette.routing import WebSocketRoute
 
 from bank import accounts, advices, books, figures, pain001, payments, reports, standing_orders, transfers
 from bank.accounts import Account, AccountOrder, Statement
@@ -44,6 +43,7 @@ from bank.transfers import REFUSALS, REVERSAL_REFUSALS, Transfer, TransferOrder
 from workhorse import Policy, Rate, Service, unit
 from workhorse.caching import Caches
 from workhorse.identity import Bearer
+from workhorse.integrations.live import live_routes
 from workhorse.integrations.openapi import problem_replies
 from workhorse.migrations import Migrations
 
@@ -236,9 +236,7 @@ async def page_library(name: str) -> Response:
     return _static(f"vendor/{name}", LIBRARY[name])
 
 
-# An ASGI app of its own, which FastAPI calls as it is; browsers ask for it, and programs may open a WebSocket.
-api.router.add_route("/live/transfers", figures.stream, methods=["GET"], include_in_schema=False)
-api.router.routes.append(WebSocketRoute("/live/transfers", figures.stream))
+api.router.routes += live_routes("/live/transfers", figures.stream)
 
 
 def _static(name: str, media_type: str) -> Response:

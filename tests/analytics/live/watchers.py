@@ -67,7 +67,7 @@ class Watcher:
         self._gone = asyncio.Event()
         headers = [("last-event-id", last)] if last else []
         scope = http_scope("GET", path + (f"?last_event_id={query}" if query else ""), headers)
-        self.task = asyncio.create_task(app(scope, self._receive, self._send))  # type: ignore[arg-type]
+        self.task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
     async def _receive(self) -> Any:
         await self._gone.wait()
