@@ -175,6 +175,8 @@ def test_each_route_is_open_to_those_whom_the_map_names_and_to_nobody_else(
 ) -> None:
     method, _, template = route.route.partition(" ")
     path = re.sub(r"\{\w+\}", "1", template)
+    if template == "/live/transfers":
+        method = "HEAD"  # a stream has no end; and a handshake has the policy of a GET
 
     def outcome(token: str) -> int:
         return asyncio.run(bank.ask(method, path, token=token)).status
@@ -458,7 +460,15 @@ def test_the_books_balance_after_all_of_it(bank: Bank) -> None:
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css"), ("/page.svg", "image/svg+xml")],
+    [
+        ("/", "text/html"),
+        ("/page.js", "text/javascript"),
+        ("/charts.js", "text/javascript"),
+        ("/vendor/uPlot.iife.min.js", "text/javascript"),
+        ("/vendor/uPlot.min.css", "text/css"),
+        ("/page.css", "text/css"),
+        ("/page.svg", "image/svg+xml"),
+    ],
 )
 def test_the_page_is_served_under_a_policy_that_allows_nothing_inline(bank: Bank, path: str, kind: str) -> None:
     reply = bank.get(path, token="")
@@ -472,9 +482,9 @@ def test_the_page_is_served_under_a_policy_that_allows_nothing_inline(bank: Bank
 
 def test_the_page_asks_for_nothing_from_elsewhere_and_has_nothing_inline(bank: Bank) -> None:
     page = bank.get("/", token="").body.decode()
-    assert not re.search(r"https?://|style=|<style| on\w+=|<script(?! src=\"/page\.js\" defer></script>)", page)
+    assert not re.search(r"https?://|style=|<style| on\w+=|<script(?! src=\"/[\w./]+\.js\" defer></script>)", page)
     for path in re.findall(r"(?:src|href)=\"([^\"]+)\"", page):
         assert bank.get(path, token="").status == 200
-    script = bank.get("/page.js").body.decode()
-    for name in set(re.findall(r"(?:element|say)\(\s*\"(\w+)\"", script)):
+    script = bank.get("/page.js").body.decode() + bank.get("/charts.js").body.decode()
+    for name in set(re.findall(r"(?:element|say|text|getElementById)\(\s*\"(\w+)\"", script)):
         assert f'id="{name}"' in page

@@ -29,11 +29,15 @@ def test_every_route_is_in_the_map_with_its_policy_and_only_pages_and_sums_are_p
     assert all(route.policy and route.rates for route in kept.values())
     assert sorted(name for name, route in kept.items() if route.caller != "known") == [
         "GET /",
+        "GET /charts.js",
         "GET /docs",
         "GET /docs/swagger-ui/{name}",
         "GET /live",
+        "GET /live/transfers",
         "GET /openapi.json",
         "GET /page.css",
         "GET /page.js",
         "GET /page.svg",
+        "GET /vendor/{name}",
+        "WEBSOCKET /live/transfers",
     ]

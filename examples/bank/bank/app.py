@@ -8,13 +8,15 @@ documents. What each route asks of it is the table at the end; `workhorse check 
 
 import asyncio
 import math
+from collections.abc import Mapping
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Annotated, Final
 
-from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel
 
-from bank import accounts, advices, books, pain001, payments, reports, standing_orders, transfers
+from bank import accounts, advices, books, figures, pain001, payments, reports, standing_orders, transfers
 from bank.accounts import Account, AccountOrder, Statement
 from bank.advices import Advice
 from bank.books import Audit, Books
@@ -43,6 +45,7 @@ from workhorse import Audit as Recorded
 from workhorse import Policy, Rate, Service, unit
 from workhorse.caching import Caches
 from workhorse.identity import Bearer
+from workhorse.integrations.live import live_routes
 from workhorse.integrations.openapi import problem_replies
 from workhorse.migrations import Migrations
 
@@ -51,6 +54,11 @@ __all__ = ["BANK_MIGRATIONS", "POLICIES", "Latency", "Live", "api", "caches", "l
 BANK_MIGRATIONS: Final = Migrations(name="bank", package="bank", folder="sql/migrations")
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+LIBRARY: Final[Mapping[str, str]] = MappingProxyType(
+    {"uPlot.iife.min.js": "text/javascript; charset=utf-8", "uPlot.min.css": "text/css; charset=utf-8"}
+)
+"""The files of other people's that the page needs, and what they are."""
 
 caches: Final = Caches()
 counted: Final = books.open_cache(caches)
@@ -204,6 +212,12 @@ async def page_script() -> Response:
     return _static("page.js", "text/javascript; charset=utf-8")
 
 
+@api.get("/charts.js", include_in_schema=False)
+async def page_charts() -> Response:
+    """The script of the page's charts."""
+    return _static("charts.js", "text/javascript; charset=utf-8")
+
+
 @api.get("/page.css", include_in_schema=False)
 async def page_style() -> Response:
     """The page's style."""
@@ -216,6 +230,17 @@ async def page_icon() -> Response:
     return _static("page.svg", "image/svg+xml")
 
 
+@api.get("/vendor/{name}", include_in_schema=False)
+async def page_library(name: str) -> Response:
+    """What draws the page's charts (uPlot, whose licence lies beside it)."""
+    if name not in LIBRARY:
+        raise HTTPException(404)
+    return _static(f"vendor/{name}", LIBRARY[name])
+
+
+api.router.routes += live_routes("/live/transfers", figures.stream)
+
+
 def _static(name: str, media_type: str) -> Response:
     content = files("bank").joinpath("page", name).read_bytes()
     return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
@@ -224,7 +249,8 @@ def _static(name: str, media_type: str) -> Response:
 JSON: Final = ("application/json",)
 XML: Final = ("application/xml", "text/xml")
 VISITORS: Final = Rate("6000/minute", per="address")
-OPEN_PATHS: Final = ("/", "/page.js", "/page.css", "/page.svg", "/docs", "/docs/swagger-ui/{name}", "/openapi.json")
+PAGE_PATHS: Final = ("/", "/page.js", "/charts.js", "/page.css", "/page.svg", "/vendor/{name}")
+OPEN_PATHS: Final = (*PAGE_PATHS, "/docs", "/docs/swagger-ui/{name}", "/openapi.json")
 
 # A policy knows the route and the caller, not whose an account is. Here the callers are tellers, who act for every
 # customer, so a scope is all it takes. Routes for the customers themselves would compare the account's owner with
@@ -298,6 +324,7 @@ POLICIES: Final = (
     Policy("GET /reports/{day}/pages/{page}", scope="reports:read", rate="600/minute", priority="low"),
     # Sums over all customers, and nothing of a single one.
     Policy("GET /live", public=True, rate=VISITORS, priority="low"),
+    Policy("GET /live/transfers", public=True, rate=VISITORS, priority="low"),
     *(Policy(f"GET {path}", public=True, rate=VISITORS, priority="low") for path in OPEN_PATHS),
 )
 
@@ -315,5 +342,7 @@ service = Service(
     schedules=[standing_orders.PAYING, reports.CLOSING],
     events=[advices.POSTED, reports.DAY_CLOSED],
     privacy=PRIVACY,
+    feeds=figures.measures.feeds,
+    live=figures.live,
     caches=caches,
 )

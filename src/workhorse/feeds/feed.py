@@ -81,6 +81,7 @@ class Feed:
             the handler's to clear.
         repeatable: a page that comes again, because the process died or the handler raised, has the same events in the
             same order, for handlers that publish outside of the database. Costs a transaction a page more.
+        idle_seconds: between two looks where nothing has come for a while; so late an event may be read then.
 
     Raises:
         SettingsError: a value is malformed.
@@ -93,6 +94,7 @@ class Feed:
     start: Start = field(default="beginning", kw_only=True)
     version: str = field(default="1", kw_only=True)
     repeatable: bool = field(default=False, kw_only=True)
+    idle_seconds: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -103,6 +105,8 @@ class Feed:
             raise SettingsError(f"the feed {self.name!r} has at_most={self.at_most}; it is 1 to {MAX_PAGE}")
         if self.start not in {"beginning", "now"}:
             raise SettingsError(f"the feed {self.name!r} has start={self.start!r}; it is 'beginning' or 'now'")
+        if not 0.05 <= self.idle_seconds <= 60:
+            raise SettingsError(f"the feed {self.name!r} has idle_seconds={self.idle_seconds}; it is 0.05 to 60")
         if not 1 <= len(self.version) <= 100:
             raise SettingsError(f"the feed {self.name!r} has version={self.version!r}; it has 1 to 100 characters")
         for type_ in (self.types,) if isinstance(self.types, str) else self.types:

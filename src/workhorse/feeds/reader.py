@@ -31,9 +31,8 @@ from workhorse.units.work import NO_KINDS
 
 __all__ = ["FeedReader", "reading"]
 
-# Between two looks: so long after a page, and twice as long after each look that found nothing.
+# Between two looks: so long after a page, and twice as long after each look that found nothing, up to the feed's own.
 BUSY_SECONDS: Final = 0.05
-IDLE_SECONDS: Final = 1.0
 # After an error: so long at first, then twice as long each time.
 RETRY_SECONDS: Final = 0.5
 MAX_RETRY_SECONDS: Final = 60.0
@@ -115,7 +114,7 @@ class FeedReader:
             retry = RETRY_SECONDS
             if read >= self._feed.at_most:
                 continue
-            idle = BUSY_SECONDS if read else min(idle * 2, IDLE_SECONDS)
+            idle = BUSY_SECONDS if read else min(idle * 2, self._feed.idle_seconds)
             await asyncio.sleep(idle)
 
     async def drain(self) -> int:

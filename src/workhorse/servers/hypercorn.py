@@ -14,7 +14,7 @@ from typing import Final
 from hypercorn.config import Config
 from hypercorn.run import run as run_hypercorn
 
-from workhorse.servers.launch import Launch, announce_when_started
+from workhorse.servers.launch import Launch, announce_when_started, begin_drain
 from workhorse.servers.worker import FACTORY
 from workhorse.service.supervision import say
 
@@ -24,7 +24,10 @@ STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 def run(launch: Launch) -> int:
-    """Serve until SIGINT or SIGTERM. hypercorn stops at once: it has no hook for a pause before."""
+    """Serve until SIGINT or SIGTERM. hypercorn stops at once: it has no hook for a pause before.
+
+    It waits for replies that are under way, so those that have no end by themselves are told of the stop.
+    """
     config = Config()
     config.application_path = f"{FACTORY}()"
     host = f"[{launch.host}]" if ":" in launch.host else launch.host
@@ -42,10 +45,15 @@ def run(launch: Launch) -> int:
     config.loglevel = "WARNING"
     config.include_server_header = False
     announce_when_started(launch, threading.Event())
-    with noting_signals() as noted:
+    stopped = threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        begin_drain(launch)
+
+    with noting_stops(stop):
         code = run_hypercorn(config)
-        stopped = not STOPS.isdisjoint(noted())
-    if code == 0 and not stopped:
+    if code == 0 and not stopped.is_set():
         # hypercorn ends all workers when one dies, and forgets of what.
         say("workhorse: a worker has died, so hypercorn has ended the others: start it again")
         return 1
@@ -53,22 +61,23 @@ def run(launch: Launch) -> int:
 
 
 @contextmanager
-def noting_signals() -> Generator[Callable[[], bytes]]:
-    """Note the numbers of the signals that arrive, whoever handles them."""
+def noting_stops(note: Callable[[], None]) -> Generator[None]:
+    """Call `note`, in a thread, when a signal to stop arrives, whoever handles it. At the end all were noted."""
     reader, writer = os.pipe()
-    os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
-    def noted() -> bytes:
-        try:
-            return os.read(reader, 1024)
-        except BlockingIOError:
-            return b""
+    def read() -> None:
+        while arrived := os.read(reader, 1024):
+            if not STOPS.isdisjoint(arrived):
+                note()
 
+    thread = threading.Thread(target=read, name="stops", daemon=True)
+    thread.start()
     try:
-        yield noted
+        yield
     finally:
         signal.set_wakeup_fd(former)
         os.close(writer)
+        thread.join()
         os.close(reader)

@@ -57,6 +57,7 @@ from workhorse.service.rooms import Rooms, open_rooms
 from workhorse.service.stores import reply_keys
 from workhorse.service.supervision import say, tie_to_parent
 from workhorse.service.tables import asking
+from workhorse.service.watching import watching
 from workhorse.settings import Settings, load_settings
 from workhorse.telemetry.metrics import Registry
 from workhorse.telemetry.redaction import redact_text
@@ -65,6 +66,7 @@ from workhorse.units.asgi import UnitOptions
 from workhorse.units.idempotency import Caller, caller_of
 
 if TYPE_CHECKING:
+    from workhorse.analytics.live import Live
     from workhorse.analytics.tables import Tables
     from workhorse.caching import Caches, Leases
     from workhorse.feeds import Feed
@@ -98,6 +100,7 @@ class Service:
         leases: what one process alone may do at a time; likewise.
         privacy: what the app knows of people: it seals what events say of them, and masks it in logs.
         tables: queries whose rows are answered as Arrow, Parquet, CSV or JSON, on connections of their own.
+        live: measures that clients watch as they change, on a connection of their own.
         database: where units run, such as `SQLAlchemyDatabase(engine)` over the app's own engine; by default a pool of
             the service's own. It has to lead to the database of the settings, where replies, jobs and events are.
         caller: names the sender of a request, as the scope of its Idempotency-Keys; by default the principal
@@ -126,6 +129,7 @@ class Service:
         leases: "Leases | None" = None,
         privacy: "Privacy | None" = None,
         tables: "Tables | None" = None,
+        live: "Live | None" = None,
         database: Database | None = None,
         caller: Caller = caller_of,
         own_errors: bool = False,
@@ -145,6 +149,7 @@ class Service:
         self._caches = caches
         self._leases = leases
         self._tables = tables
+        self._watched = live
         self._database = database
         self._caller = caller
         self._given = settings
@@ -207,6 +212,11 @@ class Service:
     def privacy(self) -> "Privacy | None":
         """What the app knows of people."""
         return self._privacy
+
+    @property
+    def live(self) -> "Live | None":
+        """What clients watch."""
+        return self._watched
 
     @property
     def relays(self) -> "tuple[Relay, ...]":
@@ -304,6 +314,7 @@ class Service:
                     self._check_policies()  # again, since an app may add routes at its start
                     await stack.enter_async_context(counting(self, rooms))
                     await stack.enter_async_context(asking(self, rooms))
+                    await stack.enter_async_context(watching(self, rooms))
                     await stack.enter_async_context(working(self, rooms))
                     await stack.enter_async_context(forgetting(self, rooms))
                     self._stack, self._phase, started = composed, Phase.SERVING, True

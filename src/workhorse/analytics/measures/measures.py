@@ -22,6 +22,8 @@ from workhorse.units import Unit, Work
 __all__ = ["Measures", "Row"]
 
 PAGE: Final = 1_000
+IDLE_SECONDS: Final = 0.25
+"""Figures are watched, so the first event after a pause must not wait long to be counted."""
 MAX_ROWS: Final = 1_000_000
 FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,9 +67,17 @@ class Measures:
     def feeds(self) -> list[Feed]:
         """What counts them."""
         return [
-            Feed(measure.feed_name, self._folding(measure), types=[measure.of], at_most=PAGE)
+            Feed(measure.feed_name, self._folding(measure), types=[measure.of], at_most=PAGE, idle_seconds=IDLE_SECONDS)
             for measure in self._known.values()
         ]
+
+    def find(self, name: str) -> Measure:
+        """The definition of this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._known[name]
 
     async def read(
         self,
