@@ -16,7 +16,7 @@ from tests.docs.blocks import PAGES, ROOT, Block, blocks, matches, steps
 from workhorse.settings import Settings
 
 RUNNABLE = {"python", "console", "toml"}
-SHOWN = {"sh", "text", "sql", "json", ""}
+SHOWN = {"sh", "text", "sql", "json", "js", ""}
 # The environment is set up already; and the package is not on an index from which a test may take it.
 INSTALLS = re.compile(r"^pip install ")
 
