@@ -22,7 +22,7 @@ def test_first_all_is_told_and_then_what_changes(database_url: str) -> None:
         assert watcher.status == 200
         assert watcher.headers[b"content-type"] == b"text/event-stream; charset=utf-8"
         assert (first.kind, first.rows()) == ("snapshot", [("EUR", 2, "0.30"), ("JPY", 1, "7")])
-        assert first.data["revenue"]["window"] == 60
+        assert first.data["revenue"]["window"] == 86_400
         (row,) = (row for row in first.data["revenue"]["rows"] if row["events"] == 2)
         assert row["starts"].endswith(":00Z")
         assert row["average"].startswith("0.15")
@@ -335,14 +335,14 @@ def test_a_span_shows_no_older_windows(database_url: str) -> None:
         for minutes in (0, 30, 90):
             shop.sql(
                 "INSERT INTO workhorse.events (id, occurred_at, type, subject, data)"
-                " VALUES (gen_random_uuid(), now() - %s * interval '1 minute', 'order.placed', 's', '{}')",
+                " VALUES (gen_random_uuid(), now() - %s * interval '1 minute', 'visit.begun', 's', '{}')",
                 minutes,
             )
         await shop.count()
         live = shop.live()
         for span, rows in (("1 hour", 2), ("10 minutes", 1), ("1 day", 3)):
-            watcher = Watcher(live.stream("revenue", span=span))
-            assert len((await watcher.event(0)).rows()) == rows
+            watcher = Watcher(live.stream("visits", span=span))
+            assert len((await watcher.event(0)).rows("visits")) == rows
             await watcher.leave()
 
     in_a_shop(database_url, script)

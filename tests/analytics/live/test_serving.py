@@ -33,7 +33,7 @@ from workhorse.identity import Bearer
 from workhorse.integrations.live import live_routes
 
 api = FastAPI()
-measures = Measures([Measure("revenue", of="order.placed", by=("currency",), sum="amount")])
+measures = Measures([Measure("revenue", of="order.placed", by=("currency",), window="1 day", sum="amount")])
 live = Live(measures, stall_seconds=2)
 
 @api.post("/orders", status_code=201)

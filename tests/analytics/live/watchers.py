@@ -20,7 +20,7 @@ from workhorse.state.postgres.migrate import apply_migrations
 from workhorse.units import Unit
 
 SECONDS = 10.0
-REVENUE = Measure("revenue", of="order.placed", by=("currency",), window="1 minute", sum="amount", average="amount")
+REVENUE = Measure("revenue", of="order.placed", by=("currency",), window="1 day", sum="amount", average="amount")
 VISITS = Measure("visits", of="visit.begun", window="1 minute")
 MEASURES = Measures([REVENUE, VISITS])
 
