@@ -63,6 +63,8 @@ class Policy:
         content_types: the media types of bodies that it takes; none: any.
         cancel_on_disconnect: end the request when its client goes away. What it did in its unit is rolled back.
         encoded_slashes: take `%2F` inside of a path segment, which is refused elsewhere.
+        double_escapes: take a path that still holds an escape when it is decoded, such as `%2540`, which is refused
+            elsewhere. The app must not decode it once more before it looks for files or rights.
         insecure_cross_site: take requests that other sites' pages send with the user's cookies. For a webhook or a
             callback that proves its sender by other means.
 
@@ -86,6 +88,7 @@ class Policy:
     content_types: Sequence[str] = field(default=(), kw_only=True)
     cancel_on_disconnect: bool = field(default=False, kw_only=True)
     encoded_slashes: bool = field(default=False, kw_only=True)
+    double_escapes: bool = field(default=False, kw_only=True)
     insecure_cross_site: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -118,7 +121,15 @@ class Policy:
             type(self.deadline) not in {int, float} or not 0 < self.deadline <= MAX_DEADLINE_SECONDS
         ):
             yield f"has deadline={self.deadline!r}; it is in seconds, more than 0 and at most a day"
-        for name in ("public", "batched", "fast", "cancel_on_disconnect", "encoded_slashes", "insecure_cross_site"):
+        for name in (
+            "public",
+            "batched",
+            "fast",
+            "cancel_on_disconnect",
+            "encoded_slashes",
+            "double_escapes",
+            "insecure_cross_site",
+        ):
             if type(getattr(self, name)) is not bool:
                 yield f"has {name}={getattr(self, name)!r}; it is True or False"
         if _UNDECODED.search(self.path):

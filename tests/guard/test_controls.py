@@ -72,6 +72,7 @@ LOSSES = [
     ({"content_types": ["application/json", "text/xml"]}, "content_types", "application/json", "text/xml"),
     ({"insecure_cross_site": True}, "cross_site", "refused", "taken"),
     ({"encoded_slashes": True}, "encoded_slashes", "refused", "taken"),
+    ({"double_escapes": True}, "double_escapes", "refused", "taken"),
     ({"isolation": "read committed"}, "isolation", "serializable", "read committed"),
     ({"isolation": None}, "isolation", "serializable", "the database's default"),
 ]

@@ -48,7 +48,7 @@ def admit(plan: Plan, facts: Facts, exchange: Exchange) -> Refusal | Reply | Non
     method = facts.method
     route = plan.routes.find(method, facts.route_path)
     exchange.route = route
-    refusal = check_path(plan.path, facts, encoded_slashes=route.encoded_slashes)
+    refusal = check_path(plan.path, facts, encoded_slashes=route.encoded_slashes, double_escapes=route.double_escapes)
     if refusal is not None:
         return refusal
     # The next three are asked by the check's own first question, which costs less here than their call.

@@ -99,6 +99,7 @@ POLICY_CONTROLS: Final = frozenset(
         "max_body_bytes",
         "content_types",
         "encoded_slashes",
+        "double_escapes",
         "insecure_cross_site",
     }
 )
@@ -145,6 +146,7 @@ class RouteControls(msgspec.Struct, frozen=True, omit_defaults=False):
     """Whether other sites' pages may call it with the user's cookies."""
     # A file from before these were in it has none of them.
     encoded_slashes: bool = False
+    double_escapes: bool = False
     """Whether `%2F` is taken inside of a path segment."""
     read_only: bool = False
     """Whether its transactions cannot write."""
@@ -207,6 +209,7 @@ def control_map(
                 priority=route.priority,
                 cross_site=route.cross_site or settings.insecure_cross_site,
                 encoded_slashes=route.encoded_slashes,
+                double_escapes=route.double_escapes,
                 read_only=route.policy is not None and route.policy.read_only,
                 isolation=(route.policy.isolation or "") if route.policy is not None else "",
                 audit=_audit(route.policy),
@@ -249,6 +252,8 @@ def _lost_of(was: RouteControls, now: RouteControls) -> Iterable[tuple[str, str,
         yield "cross_site", "refused", "taken"
     if now.encoded_slashes and not was.encoded_slashes:
         yield "encoded_slashes", "refused", "taken"
+    if now.double_escapes and not was.double_escapes:
+        yield "double_escapes", "refused", "taken"
     if was.read_only and not now.read_only:
         yield "read_only", "on", "off"
     if _ISOLATIONS.index(now.isolation) < _ISOLATIONS.index(was.isolation):

@@ -58,6 +58,7 @@ class Route:
     content_types: frozenset[bytes] | None
     cancel_on_disconnect: bool
     encoded_slashes: bool
+    double_escapes: bool
     cross_site: bool
 
 
@@ -118,6 +119,7 @@ def _compile(policy: Policy | None, max_body_bytes: int, deadline_seconds: float
         content_types=frozenset(kind.encode() for kind in given.content_types) or None,
         cancel_on_disconnect=given.cancel_on_disconnect,
         encoded_slashes=given.encoded_slashes,
+        double_escapes=given.double_escapes,
         cross_site=given.insecure_cross_site,
     )
 

@@ -10,7 +10,7 @@ import httpx
 from workhorse.asgi import ASGIApp, Message
 from workhorse.errors import StartupError
 
-__all__ = ["service_client"]
+__all__ = ["running", "service_client"]
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
@@ -36,14 +36,14 @@ async def service_client(
         StartupError: the service failed to start or to stop; the message has its reason.
     """
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_running(app))
+        await stack.enter_async_context(running(app))
         transport = httpx.ASGITransport(app, raise_app_exceptions=raise_app_exceptions)
         client = httpx.AsyncClient(transport=transport, base_url=base_url, headers=dict(headers or {}))
         yield await stack.enter_async_context(client)
 
 
 @asynccontextmanager
-async def _running(app: ASGIApp) -> AsyncGenerator[None]:
+async def running(app: ASGIApp) -> AsyncGenerator[None]:
     """Run the app's lifespan around the block (ASGI lifespan 2.0). An app that knows none runs without."""
     incoming: asyncio.Queue[Message] = asyncio.Queue(maxsize=2)
     answers: asyncio.Queue[Message] = asyncio.Queue(maxsize=4)

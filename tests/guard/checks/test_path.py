@@ -15,12 +15,19 @@ from workhorse.guard.facts import read_facts
 RULES = compile_path()
 
 
-def verdict(path: bytes, *, method: str = "GET", encoded_slashes: bool = False, rules: object = RULES) -> str:
+def verdict(
+    path: bytes,
+    *,
+    method: str = "GET",
+    encoded_slashes: bool = False,
+    double_escapes: bool = False,
+    rules: object = RULES,
+) -> str:
     scope = http_scope(method, "/")
     scope["raw_path"] = path
     scope["path"] = unquote(path, errors="replace")
     assert isinstance(rules, type(RULES))
-    refusal = check_path(rules, read_facts(scope), encoded_slashes=encoded_slashes)
+    refusal = check_path(rules, read_facts(scope), encoded_slashes=encoded_slashes, double_escapes=double_escapes)
     if refusal is None:
         return "served"
     assert refusal.problem.status == 400
@@ -209,7 +216,7 @@ def test_what_passes_in_one_match_would_pass_all_the_rules(pieces: list[bytes]) 
         if spelling._ORDINARY(raw) is not None:
             assert spelling._raw_fault(raw) is None
             assert spelling._escape_fault(RULES, raw, encoded_slashes=False) is None
-            assert spelling._decoded_fault(raw) is None
+            assert spelling._decoded_fault(raw, double_escapes=False) is None
 
 
 @pytest.mark.parametrize("path", [*SERVED[:3], b"/files/report.v1.tar.gz", b"/users/~alice", b"/-/ready"], ids=ascii)
@@ -235,6 +242,21 @@ HOSTILE = [
     b"%61",
     b"//",
 ]
+
+
+ESCAPED_TWICE = [
+    (b"/tags/db%2540dc1", "served"),
+    (b"/tags/%252561", "served"),
+    (b"/tags/a%2Fb", "path.escaped_separator"),
+    (b"/tags/%2e%2e/etc", "path.dot_segment"),
+    (b"/tags/%00", "path.character"),
+    (b"/tags/%2", "path.escape"),
+]
+
+
+@pytest.mark.parametrize(("path", "expected"), ESCAPED_TWICE, ids=[ascii(path) for path, _ in ESCAPED_TWICE])
+def test_a_route_may_take_what_is_escaped_twice_and_nothing_else(path: bytes, expected: str) -> None:
+    assert verdict(path, double_escapes=True) == expected
 
 
 def walk(path: str) -> list[str]:

@@ -98,6 +98,24 @@ def test_settings_are_those_of_the_project(project: Project, monkeypatch: pytest
         service_settings()
 
 
+@pytest.mark.parametrize(
+    ("allowed", "guard", "hosts"),
+    [
+        (["bank.example", ".shop.example"], {}, ("bank.example", "shop.example", "*.shop.example")),
+        (["bank.example"], {"allowed_hosts": ["other.example"]}, ("other.example",)),
+        (["*"], {}, ()),
+        (["bank.example", "*"], {}, ()),
+        ([], {}, ()),
+    ],
+    ids=["named", "named for the guard", "any", "any beside one", "none"],
+)
+def test_hosts_are_those_that_django_allows(
+    project: Project, allowed: list[str], guard: dict[str, Any], hosts: tuple[str, ...]
+) -> None:
+    project.configure(ALLOWED_HOSTS=allowed, WORKHORSE={"guard": guard})
+    assert service_settings().guard.allowed_hosts == hosts
+
+
 def test_a_url_is_made_of_what_databases_say(project: Project) -> None:
     project.set_database(
         "default",

@@ -55,7 +55,9 @@ def compile_path(*, insecure_needless_escapes: bool = False) -> PathRules:
     return PathRules(needless_escapes=insecure_needless_escapes)
 
 
-def check_path(rules: PathRules, facts: Facts, *, encoded_slashes: bool = False) -> Refusal | None:
+def check_path(
+    rules: PathRules, facts: Facts, *, encoded_slashes: bool = False, double_escapes: bool = False
+) -> Refusal | None:
     """Refuse a path that two readers could understand as two paths.
 
     Threat: rules of a proxy or of a policy that are passed by another spelling of the path, and files outside of
@@ -72,13 +74,18 @@ def check_path(rules: PathRules, facts: Facts, *, encoded_slashes: bool = False)
         rules: which spellings are taken.
         facts: the request.
         encoded_slashes: the route takes `%2F` inside of a segment. To the router it is a slash.
+        double_escapes: the route takes what is escaped twice. To the router it is what is escaped once.
     """
     raw = facts.raw_path
     if _ORDINARY(raw) is not None:
         return None
     if raw == b"*" and facts.method == "OPTIONS":  # RFC 9110, section 9.3.7: about the server as a whole
         return None
-    fault = _raw_fault(raw) or _escape_fault(rules, raw, encoded_slashes=encoded_slashes) or _decoded_fault(raw)
+    fault = (
+        _raw_fault(raw)
+        or _escape_fault(rules, raw, encoded_slashes=encoded_slashes)
+        or _decoded_fault(raw, double_escapes=double_escapes)
+    )
     return Refusal(fault[0], MalformedRequest(fault[1])) if fault is not None else None
 
 
@@ -100,7 +107,7 @@ def _escape_fault(rules: PathRules, raw: bytes, *, encoded_slashes: bool) -> tup
     return None
 
 
-def _decoded_fault(raw: bytes) -> tuple[str, str] | None:
+def _decoded_fault(raw: bytes, *, double_escapes: bool) -> tuple[str, str] | None:
     path = unquote_to_bytes(raw)
     try:
         path.decode()
@@ -108,7 +115,7 @@ def _decoded_fault(raw: bytes) -> tuple[str, str] | None:
         return "path.encoding", "The path is not UTF-8."
     if _CONTROL(path) is not None:
         return "path.character", "The path holds an escaped control character."
-    if _ESCAPE(path) is not None:
+    if not double_escapes and _ESCAPE(path) is not None:
         return "path.double_escape", "The path is escaped twice."
     if path.startswith(b"//"):
         return "path.empty_segment", "The path begins with two slashes."

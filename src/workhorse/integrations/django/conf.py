@@ -5,11 +5,12 @@
     WORKHORSE_UNITS = "unsafe"                                    which requests have a unit around their view
 
 The environment and pyproject.toml are read as in any other project; what WORKHORSE says wins over them. The database's
-URL is that of DATABASES, unless somebody names another way to it: another host, such as one past a pooler.
+URL is that of DATABASES, unless somebody names another way to it: another host, such as one past a pooler. Hosts are
+those of ALLOWED_HOSTS, unless somebody names `guard.allowed_hosts`.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -21,7 +22,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from workhorse.errors import SettingsError
 from workhorse.settings import Settings, load_settings
 
-__all__ = ["Units", "database_url", "service_settings", "units", "units_alias"]
+__all__ = ["Units", "database_url", "guard_hosts", "service_settings", "units", "units_alias"]
 
 Units = Literal["unsafe", "every", "asked"]
 """`unsafe`: requests that may write, by their method, and all where the database has ATOMIC_REQUESTS; `every`: all;
@@ -76,7 +77,12 @@ def service_settings() -> Settings:
     own = database_url(units_alias())
     if not named or _in_tests():
         overrides["database"] = {**database, "url": own}
-    loaded = load_settings(Path(str(base)) if base else None, **overrides)
+    project = Path(str(base)) if base else None
+    loaded = load_settings(project, **overrides)
+    hosts = guard_hosts(getattr(DJANGO_SETTINGS, "ALLOWED_HOSTS", ()))
+    if hosts and not loaded.guard.allowed_hosts and not loaded.guard.insecure_any_host:
+        overrides["guard"] = {**dict(overrides.get("guard", {})), "allowed_hosts": hosts}
+        loaded = load_settings(project, **overrides)
     url = loaded.database.url.get_secret_value() if loaded.database.url else own
     names = [unquote(urlsplit(one).path.lstrip("/")) for one in (url, own)]
     if names[0] and names[1] and names[0] != names[1]:
@@ -86,6 +92,17 @@ def service_settings() -> Settings:
             " or name another key of DATABASES in WORKHORSE_DATABASE"
         )
     return loaded
+
+
+def guard_hosts(allowed: Sequence[str]) -> tuple[str, ...]:
+    """Django's ALLOWED_HOSTS as `guard.allowed_hosts`; nothing of a list that allows any host.
+
+    `.example.com` is the host and all below it; the guard has a word for each.
+    """
+    if "*" in allowed:
+        return ()
+    pairs = ((host[1:], f"*{host}") if host.startswith(".") else (host,) for host in allowed)
+    return tuple(dict.fromkeys(host for pair in pairs for host in pair))
 
 
 def _in_tests() -> bool:

@@ -1,0 +1,138 @@
+"""A project's own tests with a `Service` around the project: Django's clients, in the test's thread and transaction."""
+
+import unittest
+from types import ModuleType
+from typing import Any, ClassVar, cast
+
+import pytest
+from django.test import Client, TestCase, TransactionTestCase
+from django.urls import path
+
+from tests.integrations.django.conftest import CONNECTIONS, Project
+from tests.integrations.django.page_setup import CONTRIB
+from tests.integrations.django.serving import EVERYWHERE
+from workhorse.errors import SettingsError
+from workhorse.testing.django import ServiceRunner, scope_of, served_clients
+
+CASE = cast("type", TestCase)
+TRANSACTION_CASE = cast("type", TransactionTestCase)
+CLIENT = cast("Any", Client)
+JSON = "application/json"
+
+
+def run_case(project: Project, case: type, *names: str) -> None:
+    result = unittest.TestResult()
+    with served_clients(project.service(*EVERYWHERE)):
+        unittest.TestSuite(case(name) for name in names).run(result)
+    CONNECTIONS["default"].close()
+    for _, trace in [*result.errors, *result.failures]:
+        raise AssertionError(trace)
+
+
+def served_case(base: type) -> type:
+    from tests.integrations.django.project.models import Note
+
+    class Case(base):  # type: ignore[misc]
+        client: Any
+        available_apps: ClassVar = ["workhorse.integrations.django", "tests.integrations.django.project"]
+        databases: ClassVar = {"default"}
+
+        def add(self, path: str = "add", **headers: str) -> Any:
+            return self.client.post(f"/{path}", {"text": "a"}, content_type=JSON, headers=headers)
+
+        def test_the_service_answers(self) -> None:
+            response = self.client.get("/notes/")
+            assert response.json() == {"notes": []}
+            assert response.headers["X-Request-Id"]
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.resolver_match.func.view_class.__name__ == "Notes"
+
+        def test_a_key_takes_effect_once(self) -> None:
+            first, second = (self.add(**{"idempotency-key": "k"}) for _ in range(2))
+            assert (first.status_code, second.status_code) == (201, 201)
+            assert second.headers["Idempotent-Replayed"] == "true"
+            assert second.json() == first.json()
+            assert [note.text for note in Note.objects.all()] == ["a"]
+
+        def test_the_guard_refuses(self) -> None:
+            assert self.client.get("/notes/", headers={"host": "evil.example"}).status_code == 421
+            assert self.client.post("/add", b"{", content_type=JSON, headers={"origin": "http://x"}).status_code == 403
+            assert list(Note.objects.all()) == []
+
+        def test_a_refusal_is_undone_and_an_exception_raised(self) -> None:
+            assert self.add("status/400").status_code == 400
+            with pytest.raises(RuntimeError, match="a secret"):
+                self.add("raises")
+            assert list(Note.objects.all()) == []
+
+        def test_streams_and_heads(self) -> None:
+            streamed = self.client.post("/streams", {"text": "a"}, content_type=JSON)
+            assert (streamed.streaming, b"".join(streamed.streaming_content)) == (True, b"b 1 end")
+            head = self.client.head("/notes/")
+            assert (head.status_code, head.content) == (200, b"")
+
+        def test_a_client_of_the_test_s_own(self) -> None:
+            quiet = CLIENT(raise_request_exception=False)
+            assert quiet.post("/raises", {"text": "a"}, content_type=JSON).status_code == 500
+
+    return Case
+
+
+NAMES = [
+    "test_the_service_answers",
+    "test_a_key_takes_effect_once",
+    "test_the_guard_refuses",
+    "test_a_refusal_is_undone_and_an_exception_raised",
+    "test_streams_and_heads",
+    "test_a_client_of_the_test_s_own",
+]
+
+
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
+@pytest.mark.parametrize("base", [CASE, TRANSACTION_CASE], ids=["TestCase", "TransactionTestCase"])
+def test_clients_go_through_the_service(project: Project, base: type) -> None:
+    project.configure(ALLOWED_HOSTS=["testserver"])
+    run_case(project, served_case(base), *NAMES)
+    assert type(CLIENT().handler).__call__.__module__ == "django.test.client", "after the block they are Django's"
+
+
+def test_who_is_forced_on_a_client_of_the_rest_framework_is_the_caller(project: Project) -> None:
+    project.configure(
+        INSTALLED_APPS=["workhorse.integrations.django", *CONTRIB, "rest_framework"],
+        ALLOWED_HOSTS=["testserver"],
+    )
+    from rest_framework.response import Response
+    from rest_framework.test import APIClient
+    from rest_framework.views import APIView
+
+    class Me(APIView):  # type: ignore[misc]
+        authentication_classes = ()
+        permission_classes = ()
+
+        def get(self, request: Any) -> Any:
+            return cast("Any", Response)({"user": str(request.user)})
+
+    urls: Any = ModuleType("urls")
+    urls.urlpatterns = [cast("Any", path)("me", Me.as_view())]
+    project.configure(ROOT_URLCONF=urls)
+    client = APIClient()
+    with served_clients(project.service()):
+        assert client.get("/me").json() == {"user": "AnonymousUser"}
+        client.force_authenticate("ann")
+        assert client.get("/me").json() == {"user": "ann"}
+
+
+def test_a_runner_asks_for_the_service(project: Project) -> None:
+    project.configure(WORKHORSE_SERVICE="ledger")
+    with pytest.raises(SettingsError, match="WORKHORSE_SERVICE is 'ledger'; name the service"):
+        ServiceRunner(verbosity=0).run_suite(unittest.TestSuite())
+
+
+def test_a_request_is_as_a_server_reads_it_from_the_wire(project: Project) -> None:
+    environ = CLIENT()._base_environ(
+        PATH_INFO="/caf\xc3\xa9 a", QUERY_STRING="q=1", HTTP_X_A="1", CONTENT_TYPE="text/plain", CONTENT_LENGTH="2"
+    )
+    scope, _ = scope_of(environ)
+    assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/café a", b"/caf%C3%A9%20a", b"q=1")
+    assert {(b"x-a", b"1"), (b"host", b"testserver"), (b"content-length", b"2")} <= set(scope["headers"])
+    assert not [value for name, value in scope["headers"] if name == b"cookie"]
