@@ -15,6 +15,7 @@ each request, so that it holds no connection when Django deletes the test databa
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ RESPONSE: Final = cast("Any", HttpResponse)
 SIGNALS: Final = (cast("Any", request_started), cast("Any", request_finished))
 CLOSE: Final = cast("Any", close_old_connections)
 DJANGO_SETTINGS: Final = cast("Any", settings)
+MIDDLEWARE: Final = ("_view_middleware", "_template_response_middleware", "_exception_middleware", "_middleware_chain")
+"""What Django's handlers have loaded."""
 PORTS: Final = {"http": "80", "https": "443"}
 
 
@@ -92,6 +95,7 @@ def served_clients(service: ASGIApp) -> Generator[None]:
         if exchange is None:
             return await answer(handler, request)
         exchange.request = request
+        _use_middleware(handler, exchange.handler)
         _prepare(request, exchange.handler)
         exchange.response = await answer(handler, request)
         return exchange.response
@@ -116,9 +120,31 @@ class ServiceRunner(DiscoverRunner):  # type: ignore[misc]  # Django has no type
         name: object = getattr(DJANGO_SETTINGS, "WORKHORSE_SERVICE", None)
         if not isinstance(name, str) or ":" not in name:
             raise SettingsError(f'WORKHORSE_SERVICE is {name!r}; name the service, as in "shop.asgi:service"')
-        module, _, attribute = name.partition(":")
-        with served_clients(getattr(import_module(module), attribute)):
+        with served_clients(_found(name)):
             return cast("Any", super()).run_suite(suite, **options)
+
+
+def _found(name: str) -> ASGIApp:
+    """The service of this name."""
+    module, _, attribute = name.partition(":")
+    heard = [one for one in logging.Logger.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    heard = [one for one in heard if not one.disabled]
+    found: ASGIApp = getattr(import_module(module), attribute)
+    # To make an ASGI app sets Django up once more, which silences these where LOGGING disables existing loggers.
+    for one in heard:
+        one.disabled = False
+    return found
+
+
+def _use_middleware(app: Any, client: Any) -> None:
+    """Have the app run the middleware of the settings at the client's first request, as its own handler does."""
+    if client._middleware_chain is None:  # noqa: SLF001
+        app.load_middleware(is_async=True)
+        for name in MIDDLEWARE:
+            setattr(client, name, getattr(app, name))
+    else:
+        for name in MIDDLEWARE:
+            setattr(app, name, getattr(client, name))
 
 
 def _prepare(request: Any, handler: Any) -> None:
