@@ -85,8 +85,8 @@ def row_of_line(batch: "pa.RecordBatch", line: int) -> int:
     for array in batch.columns:
         if pa.types.is_string(array.type):
             ends = pc.add(ends, pc.fill_null(pc.cast(pc.count_substring(array, "\n"), pa.int64()), 0))
-    before: Any = pc.sum(pc.less(pc.cumulative_sum(ends), line)).as_py() or 0
-    return min(int(before), batch.num_rows - 1)
+    before, rows = pc.sum(pc.less(pc.cumulative_sum(ends), line)).as_py() or 0, batch.num_rows
+    return min(int(before), int(rows) - 1)
 
 
 def _plain(array: Any) -> Any:
