@@ -1,0 +1,14 @@
+"""Results of queries into files: partitioned Parquet in an object store, single files, and downloads that go on."""
+
+from workhorse.analytics.exports.dataset import DatasetOptions, export_dataset
+from workhorse.analytics.exports.faults import ExportRefused
+from workhorse.analytics.exports.manifest import ExportedFile, ExportReport, read_manifest
+
+__all__ = [
+    "DatasetOptions",
+    "ExportRefused",
+    "ExportReport",
+    "ExportedFile",
+    "export_dataset",
+    "read_manifest",
+]
