@@ -11,7 +11,7 @@ So the folder that an export is given is its identity. Given again it does nothi
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from workhorse.analytics.exports.faults import ExportRefused
+from workhorse.analytics.exports.file import Progress
 from workhorse.analytics.exports.manifest import (
     BEGAN,
     DONE,
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["DatasetOptions", "export_dataset"]
 
 FILE: Final = "part-"
-
-Progress = Callable[[int], object]
-"""Told after each batch how many rows this run has exported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

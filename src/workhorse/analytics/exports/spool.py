@@ -1,21 +1,18 @@
 """The files of one partition, written to the local disk one at a time, and uploaded when they are large enough."""
 
 import asyncio
-import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
+from workhorse.analytics.exports.file import FileWriter
 from workhorse.analytics.exports.manifest import ExportedFile
-from workhorse.analytics.tables.encoders import Encoder, Sink, make_encoder
-from workhorse.analytics.tables.formats import Coding, Format
+from workhorse.analytics.tables import Format
 from workhorse.contracts.objects import ObjectStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Spool"]
-
-MAX_FILES: Final = 100_000
 
 
 class Spool:
@@ -35,15 +32,16 @@ class Spool:
         self._stem = stem
         self._path = folder / "part.parquet"
         self._part_bytes = part_bytes
-        self._one: _One | None = None
+        self._one: FileWriter | None = None
         self.files: list[ExportedFile] = []
         """Those that are in the store."""
 
     async def write(self, batch: "pa.RecordBatch") -> None:
         """Write rows; upload the file if it is large enough."""
         if self._one is None:
-            self._one = await asyncio.to_thread(_One, self._path, self._schema)
-        if await asyncio.to_thread(self._one.write, batch) >= self._part_bytes:
+            self._one = await asyncio.to_thread(FileWriter, self._path, self._schema, Format.PARQUET)
+        await asyncio.to_thread(self._one.write, batch)
+        if self._one.bytes >= self._part_bytes:
             await self._upload()
 
     async def end(self) -> tuple[ExportedFile, ...]:
@@ -65,40 +63,10 @@ class Spool:
     async def _upload(self) -> None:
         one, self._one = self._one, None
         assert one is not None
-        await asyncio.to_thread(one.end)
+        try:
+            await asyncio.to_thread(one.end)
+        finally:
+            one.close()
         name = f"{self._stem}-{len(self.files):05d}.parquet"
         await self._store.upload(name, self._path)
         self.files.append(ExportedFile(name, one.rows, one.bytes, one.digest.hexdigest()))
-
-
-class _One:
-    """One file of Parquet on the disk."""
-
-    def __init__(self, path: Path, schema: "pa.Schema") -> None:
-        self._file = path.open("wb")
-        self._sink = Sink()
-        self._encoder: Encoder = make_encoder(Format.PARQUET, Coding.IDENTITY, schema, self._sink, formulas="keep")
-        self.digest: Any = hashlib.sha256()
-        self.rows = self.bytes = 0
-
-    def write(self, batch: "pa.RecordBatch") -> int:
-        """Write rows. Returns the bytes of the file as yet."""
-        self._encoder.write(batch)
-        self.rows += batch.num_rows
-        self._empty()
-        return self.bytes
-
-    def end(self) -> None:
-        """Write the end."""
-        self._encoder.end(self.rows)
-        self._empty()
-        self._file.close()
-
-    def close(self) -> None:
-        """Leave it as it is."""
-        self._file.close()
-
-    def _empty(self) -> None:
-        data = self._sink.take()
-        self.digest.update(data)
-        self.bytes += self._file.write(data)
