@@ -2,6 +2,7 @@
 
 from workhorse.analytics.exports.dataset import DatasetOptions, export_dataset
 from workhorse.analytics.exports.faults import ExportRefused
+from workhorse.analytics.exports.file import write_file
 from workhorse.analytics.exports.manifest import ExportedFile, ExportReport, read_manifest
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "ExportedFile",
     "export_dataset",
     "read_manifest",
+    "write_file",
 ]
