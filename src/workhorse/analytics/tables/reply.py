@@ -15,9 +15,10 @@ from workhorse.analytics.tables.formats import Coding, Format, choose_coding, ch
 from workhorse.analytics.tables.selection import Frames, Source
 from workhorse.asgi import Headers, Receive, Scope, Send
 
-__all__ = ["TableReply", "while_there"]
+__all__ = ["FILE_NAME", "TableReply", "while_there"]
 
-_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+FILE_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+"""What the name of a downloaded file does not have."""
 DOWNLOADED: Final = frozenset({Format.CSV, Format.ARROW, Format.PARQUET})
 
 
@@ -35,7 +36,7 @@ class TableReply:
 
     def __init__(self, source: Source, *, name: str | None = None, formulas: Formulas = "quote") -> None:
         self._source = source
-        self._name = _FILE_NAME.sub("-", name or str(getattr(source, "name", "rows")))[:100]
+        self._name = FILE_NAME.sub("-", name or str(getattr(source, "name", "rows")))[:100]
         self._formulas: Formulas = formulas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
