@@ -27,7 +27,7 @@ async def main(url, folder):
         return await export_dataset(selection, to=open_store(f"{folder}/{rows}"), partition_by=["part"])
     await export(800_000)  # after which each thread has its arenas
     before = peak_mb()
-    report = await export(2_400_000)
+    report = await export(1_600_000)
     await source.close()
     print(report.rows, report.bytes, peak_mb() - before, pa.default_memory_pool().max_memory() / 2**20)
 
@@ -46,7 +46,7 @@ def test_an_export_does_not_grow_with_its_rows(database_url: str, tmp_path: Path
         env={"PYTHONPATH": str(Path(__file__).parents[3] / "src"), "PATH": ""},
     )
     rows, size, grown, most = done.stdout.split()
-    assert int(rows) == 2_400_000
+    assert int(rows) == 1_600_000
     assert int(size) > 20_000_000
     assert float(most) < 64, "of Arrow's buffers"
     assert float(grown) < 64, "of the process"

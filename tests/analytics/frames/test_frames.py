@@ -205,6 +205,26 @@ def test_replace_takes_the_place_of_the_rows_with_its_keys_and_leaves_the_others
     assert rows_of(url) == [(1, other, Decimal(9)), (3, DAY, Decimal(3))]
 
 
+def test_with_the_keys_values_a_frame_without_rows_replaces_too_and_strange_rows_are_refused(url: str) -> None:
+    other = date(2026, 11, 22)
+    written(url, sums((1, DAY, "1"), (2, DAY, "2"), (1, other, "9")))
+    with pytest.raises(FrameMisfit, match=r"1 rows of the frame are not of day=datetime\.date\(2026, 11, 23\)"):
+        written(url, sums((1, other, "1"), (1, DAY, "1")), mode="replace", key={"day": DAY})
+    assert written(url, sums((3, DAY, "3")), mode="replace", key={"day": DAY}) == Written(rows=1, removed=2)
+    assert written(url, sums(), mode="replace", key={"day": DAY}) == Written(rows=0, removed=1)
+    assert rows_of(url) == [(1, other, Decimal(9))]
+
+
+@pytest.mark.parametrize(
+    ("mode", "key"), [("append", ["day"]), ("replace", []), ("upsert", {"day": DAY}), ("merge", ["day"])], ids=str
+)
+def test_a_mode_and_a_key_that_do_not_go_together_are_refused(url: str, mode: str, key: Any) -> None:
+    with pytest.raises(ValueError, match="need a key"):
+        written(url, sums(), mode=mode, key=key)
+    with pytest.raises(ValueError, match="has a null"):
+        written(url, sums(), mode="replace", key={"day": None})
+
+
 def test_upsert_changes_rows_that_are_there_and_adds_the_others(url: str) -> None:
     written(url, pa.table({"account": [1], "day": pa.array([DAY]), "total": [1], "note": ["kept"]}))
     written(url, sums((1, DAY, "5"), (2, DAY, "2")), mode="upsert", key=["account", "day"])

@@ -40,6 +40,7 @@ from workhorse.analytics.exports.partitions import Key, check_keys, cut, folder_
 from workhorse.analytics.exports.spool import Spool
 from workhorse.analytics.tables import Selection
 from workhorse.analytics.tables.columns import quoted
+from workhorse.context import CURRENT
 from workhorse.contracts.objects import ObjectStore
 
 if TYPE_CHECKING:
@@ -115,9 +116,11 @@ class _Export:
         self._names = names
         self._options = options
         self._progress = progress
-        self._digest = digest_of(
-            selection.statement, selection.params, names, selection.classes, selection.cells, selection.unfit
-        )
+        request = CURRENT.get(None)
+        # With other scopes other columns may be null, and partitions of both would make no whole.
+        scopes = sorted(request.principal.scopes) if request is not None else []
+        asked = selection.statement, selection.params, selection.classes, selection.cells, selection.unfit
+        self._digest = digest_of(asked, names, scopes)
         self._token = token_hex(8)
         self._at = datetime.now(UTC).isoformat(timespec="microseconds")
         self._done: dict[Key, Partition] = {}
@@ -146,8 +149,8 @@ class _Export:
     def _refuse_another(self, name: str, digest: str) -> None:
         if digest != self._digest:
             raise ExportRefused(
-                f"{self._store!r} holds an export of {name!r} with another query, other values or other partitions:"
-                " give each export a folder of its own"
+                f"{self._store!r} holds an export of {name!r} with another query, other values, partitions or"
+                " scopes: give each export a folder of its own"
             )
 
     async def _export(self, folder: Path) -> None:

@@ -45,7 +45,6 @@ from workhorse.sql import load_queries
 
 __all__ = ["Downloads", "ExportFailed", "NoSuchExport", "Ready", "Ticket"]
 
-JOB: Final = "workhorse-export"
 # Of one run of the job: more are left to the next.
 MOST_ENDS: Final = 100
 
@@ -135,6 +134,7 @@ class Downloads:
         queries: by name; each takes the arguments of one export and returns its `tables.select(...)`.
         at: the path below which they are served, for `Ticket.location`.
         keep: how long files are kept.
+        name: of the job, which tells it apart where a service has several of these.
         deadline_seconds: of one attempt to make one.
     """
 
@@ -146,6 +146,7 @@ class Downloads:
         queries: Mapping[str, Callable[..., Selection]],
         at: str = "/exports",
         keep: timedelta = timedelta(days=1),
+        name: str = "workhorse-export",
         deadline_seconds: float = 3_600,
     ) -> None:
         if not timedelta(minutes=1) <= keep <= timedelta(days=366):
@@ -156,7 +157,7 @@ class Downloads:
         self._signatures = {name: Signature(query, name) for name, query in queries.items()}
         self._at = at.rstrip("/")
         self._keep = keep
-        self._job = job(name=JOB, retries=Retries(attempts=3), deadline_seconds=deadline_seconds)(self._make)
+        self._job = job(name=name, retries=Retries(attempts=3), deadline_seconds=deadline_seconds)(self._make)
 
     def __repr__(self) -> str:
         return f"<Downloads of {', '.join(self._queries)}>"

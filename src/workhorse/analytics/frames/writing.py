@@ -1,7 +1,8 @@
 """Frames into tables, in the unit of the job or request that is being served.
 
     append     the rows are added
-    replace    the rows of the table that have a key of the frame's go, and the frame's take their place: a day, say
+    replace    the rows of the table that have a key of the frame's go, and the frame's take their place: a day, say.
+               Where the key is given with its values, `key={"day": day}`, they go also if the frame has no rows
     upsert     by a unique key: a row that is there gets the frame's values, another is added
 
 All of it is done on the unit's own connection. So the frame, the events of the job and the end of the job are one
@@ -63,7 +64,7 @@ async def write_frame(
     *,
     into: str,
     mode: WriteMode = "append",
-    key: Sequence[str] = (),
+    key: Sequence[str] | Mapping[str, object] = (),
     max_rows: int = MAX_ROWS,
 ) -> Written:
     """Write a frame into a table, to be committed with the unit that is being served here.
@@ -75,8 +76,10 @@ async def write_frame(
         frame: of Pandas, Polars, Arrow, a relation of DuckDB, or anything else that gives an Arrow stream
             (`__arrow_c_stream__`); it is read once.
         into: `table` or `schema.table`.
-        mode: see above. With `replace`, a frame without rows replaces nothing.
-        key: the columns that say which rows are replaced; for `upsert` those of a unique index.
+        mode: see above.
+        key: the columns that say which rows are replaced; for `upsert` those of a unique index. For `replace` it may
+            have the values, which every row of the frame must have; with columns alone, a frame without rows replaces
+            nothing.
         max_rows: of the frame.
 
     Raises:
@@ -85,8 +88,13 @@ async def write_frame(
         NoUnit: no job or request is being served here.
         ValueError: `mode` and `key` do not go together.
     """
-    if mode not in _COPIED or bool(key) == (mode == "append"):
-        raise ValueError(f"mode={mode!r} with key={list(key)}: `replace` and `upsert` need a key, `append` takes none")
+    if mode not in _COPIED or bool(key) == (mode == "append") or (isinstance(key, Mapping) and mode != "replace"):
+        raise ValueError(
+            f"mode={mode!r} with key={list(key)}: `replace` and `upsert` need a key, `append` takes none; only"
+            " `replace` takes one with values"
+        )
+    if isinstance(key, Mapping) and None in key.values():
+        raise ValueError(f"key={dict(key)} has a null, which is the key of no row")
     work = await unit()
     target = await _target(work, into)
     reader = await asyncio.to_thread(_open, frame)
@@ -100,7 +108,7 @@ async def write_frame(
     lacking = sorted(set(key) - set(columns))
     if lacking:
         raise FrameMisfit(f"the frame lacks columns of the key: {', '.join(lacking)}")
-    one = _Writing(work, target, columns, mode=mode, key=tuple(key), max_rows=max_rows)
+    one = _Writing(work, target, columns, mode=mode, key=key, max_rows=max_rows)
     return await one.run(reader)
 
 
@@ -109,7 +117,7 @@ def sync_write_frame(
     *,
     into: str,
     mode: WriteMode = "append",
-    key: Sequence[str] = (),
+    key: Sequence[str] | Mapping[str, object] = (),
     max_rows: int = MAX_ROWS,
 ) -> Written:
     """As `write_frame`, in a job or handler that is not async, which runs in a thread.
@@ -130,14 +138,15 @@ class _Writing:
         columns: Mapping[str, TargetColumn],
         *,
         mode: WriteMode,
-        key: tuple[str, ...],
+        key: Sequence[str] | Mapping[str, object],
         max_rows: int,
     ) -> None:
         self._work = work
         self._target = target
         self._columns = columns
         self._mode: WriteMode = mode
-        self._key = key
+        self._key = tuple(key)
+        self._values: tuple[object, ...] = tuple(key.values()) if isinstance(key, Mapping) else ()
         self._max_rows = max_rows
         self._table = f"{quoted(target.schema)}.{quoted(target.table)}"
         self._names = ", ".join(quoted(column.name) for column in columns.values())
@@ -163,7 +172,7 @@ class _Writing:
                 )
             await self._send(part, before=rows)
             rows += part.num_rows
-        removed = await self._merge() if staged and rows else 0
+        removed = await self._merge() if staged and (rows or self._values) else 0
         return Written(rows=rows, removed=removed)
 
     async def _send(self, part: "pa.RecordBatch", *, before: int) -> None:
@@ -192,30 +201,51 @@ class _Writing:
 
     async def _merge(self) -> int:
         """Bring the rows of the temporary table into the target. Returns how many have gone."""
-        names, table, staged = self._names, self._table, self._into
         keys = [quoted(name) for name in self._key]
         # A plan that takes it for empty would compare each row with each.
-        await self._work.execute(f"ANALYZE {staged}")
-        removed = 0
+        await self._work.execute(f"ANALYZE {self._into}")
         try:
-            if self._mode == "replace":
-                same = " AND ".join(f"kept.{name} = gone.{name}" for name in keys)
-                rows = await self._work.execute(
-                    f"DELETE FROM {table} AS kept"  # noqa: S608 - names are quoted
-                    f" USING (SELECT DISTINCT {', '.join(keys)} FROM {staged}) AS gone WHERE {same}"
-                )
-                removed = rows.rowcount
-                await self._work.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {staged}")  # noqa: S608
-            else:
-                others = [quoted(name) for name in self._columns if name not in self._key]
-                changed = ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
-                await self._work.execute(
-                    f"INSERT INTO {table} ({names}) SELECT {names} FROM {staged}"  # noqa: S608 - names are quoted
-                    f" ON CONFLICT ({', '.join(keys)}) DO {f'UPDATE SET {changed}' if changed else 'NOTHING'}"
-                )
+            removed = await (self._upsert(keys) if self._mode == "upsert" else self._replace(keys))
+        except FrameMisfit:
+            raise
         except Exception as error:
             raise self._told(error, None, 0) from error
-        await self._work.execute(f"DROP TABLE {staged}")
+        await self._work.execute(f"DROP TABLE {self._into}")
+        return removed
+
+    async def _upsert(self, keys: Sequence[str]) -> int:
+        others = [quoted(name) for name in self._columns if name not in self._key]
+        changed = ", ".join(f"{name} = EXCLUDED.{name}" for name in others)
+        await self._work.execute(
+            f"INSERT INTO {self._table} ({self._names}) SELECT {self._names} FROM {self._into}"  # noqa: S608 - quoted
+            f" ON CONFLICT ({', '.join(keys)}) DO {f'UPDATE SET {changed}' if changed else 'NOTHING'}"
+        )
+        return 0
+
+    async def _replace(self, keys: Sequence[str]) -> int:
+        if self._values:
+            removed = await self._delete_of_values(keys)
+        else:
+            same = " AND ".join(f"kept.{name} = gone.{name}" for name in keys)
+            rows = await self._work.execute(
+                f"DELETE FROM {self._table} AS kept"  # noqa: S608 - names are quoted
+                f" USING (SELECT DISTINCT {', '.join(keys)} FROM {self._into}) AS gone WHERE {same}"
+            )
+            removed = rows.rowcount
+        await self._work.execute(
+            f"INSERT INTO {self._table} ({self._names}) SELECT {self._names} FROM {self._into}"  # noqa: S608 - quoted
+        )
+        return removed
+
+    async def _delete_of_values(self, keys: Sequence[str]) -> int:
+        """Delete the rows with the values of the key, which all rows of the frame must have."""
+        same = " AND ".join(f"{name} = %s" for name in keys)
+        strange = f"SELECT count(*) FROM {self._into} WHERE NOT ({same})"  # noqa: S608 - names are quoted
+        if (count := (await (await self._work.execute(strange, self._values)).fetchone())[0]) > 0:
+            said = ", ".join(f"{name}={value!r}" for name, value in zip(self._key, self._values, strict=True))
+            raise FrameMisfit(f"{count} rows of the frame are not of {said}, whose rows they were to replace")
+        deleted = await self._work.execute(f"DELETE FROM {self._table} WHERE {same}", self._values)  # noqa: S608
+        removed: int = deleted.rowcount
         return removed
 
     def _told(self, error: Exception, batch: "pa.RecordBatch | None", before: int) -> Exception:
