@@ -11,7 +11,7 @@ JOBS    ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 WAITING ?= $(shell expr $(JOBS) + 2)
 SECONDS ?= 600
 
-.PHONY: help demo demo-clinic test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
+.PHONY: help demo demo-clinic demo-analytics test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
         bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-django bench-cache bench-analytics \
         lock clean
 
@@ -32,6 +32,9 @@ demo: $(READY) ## Run the bank on embedded servers with live traffic and its pag
 
 demo-clinic: $(READY) ## Run the clinic, a Django app with its admin, through a day of its people (ARGS="--serve").
 	@cd examples/clinic && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/python -m clinic.demo $(ARGS)
+
+demo-analytics: $(READY) ## Bring two million rows of public data in, measure, ask and export them (ARGS="--since 2000").
+	@cd examples/names && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/python -m names.demo $(ARGS)
 
 test: $(READY) ## Run all tests: the fast ones first, then the slow ones.
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not crash" $(ARGS)

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Final
 
 from workhorse import __version__
-from workhorse.cli import audit, bring, check, config, jobs, migrate, privacy, run, services, token, worker
+from workhorse.cli import audit, bring, check, config, export, jobs, migrate, privacy, run, services, token, worker
 from workhorse.errors import SettingsError, WorkhorseError
 
 __all__ = ["main"]
@@ -21,6 +21,7 @@ VERBS: Final[tuple[ModuleType, ...]] = (
     worker,
     jobs,
     bring,
+    export,
     check,
     audit,
     privacy,

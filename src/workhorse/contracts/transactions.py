@@ -6,10 +6,11 @@ statements, or undo. So it runs over psycopg's pool, an app's own SQLAlchemy eng
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "ON_USUAL_TERMS",
+    "CopiesRows",
     "Database",
     "Isolation",
     "Query",
@@ -60,6 +61,19 @@ class RecordsModels(Protocol):
 
     def record_models(self, models: Sequence[type], made: Callable[[Sequence[RowChange]], Query]) -> None:
         """Record what the session writes of `models` from now on, by the statements that `made` makes."""
+        ...
+
+
+@runtime_checkable
+class CopiesRows(Protocol):
+    """A transaction that can send many rows at once."""
+
+    async def copy_rows(self, statement: str, data: bytes) -> None:
+        """Run `COPY ... FROM STDIN` with this data, in the transaction.
+
+        Raises:
+            Exception: the driver's; the transaction cannot be committed any more.
+        """
         ...
 
 

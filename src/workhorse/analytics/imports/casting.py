@@ -71,6 +71,10 @@ def _caster(  # noqa: PLR0911 - a table of types
         and (source.tz is None) != (column.type.tz is None)
     ):
         return lambda part: _no_zone(part, column.type)
+    if pa.types.is_integer(source) and pa.types.is_decimal(column.type):
+        # By way of a decimal that holds every integer: Arrow refuses a narrower one whatever the values are.
+        wide = pa.decimal256(20 + column.type.scale, column.type.scale)
+        return lambda part: pc.cast(pc.cast(part, wide), column.type)
     return lambda part: pc.cast(part, column.type)
 
 

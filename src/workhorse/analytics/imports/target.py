@@ -12,7 +12,7 @@ from workhorse.sql import Queries
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Target", "TargetColumn", "match_columns", "read_target"]
+__all__ = ["Target", "TargetColumn", "make_target", "match_columns", "read_target", "split_name"]
 
 TEXTS: Final = frozenset({"text", "varchar", "bpchar", "citext", "name", "xml"})
 
@@ -61,12 +61,24 @@ def read_target(sink: FrameSink, queries: Queries, into: str) -> Target:
     Raises:
         ImportRefused: there is no such table.
     """
+    schema, table = split_name(into)
+    return make_target(schema, table, cast("list[tuple[Any, ...]]", sink.ask(queries["columns"], (schema, table))))
+
+
+def split_name(into: str) -> tuple[str, str]:
+    """The schema and the table of `table` or `schema.table`."""
     schema, dot, table = into.partition(".")
-    if not dot:
-        schema, table = "public", into
-    rows = cast("list[tuple[Any, ...]]", sink.ask(queries["columns"], (schema, table)))
+    return (schema, table) if dot else ("public", into)
+
+
+def make_target(schema: str, table: str, rows: Sequence[tuple[Any, ...]]) -> Target:
+    """A table of what the catalogue says of its columns (the query `columns`). Pure.
+
+    Raises:
+        ImportRefused: there is no such table.
+    """
     if not rows:
-        raise ImportRefused(f"there is no table {schema}.{table} to import into; it is written as in the catalogue")
+        raise ImportRefused(f"there is no table {schema}.{table} to write into; it is written as in the catalogue")
     columns: dict[str, TargetColumn] = {}
     for name, postgres, modifier, required, has_default, generated, labels in rows:
         type_ = arrow_type(postgres, modifier, enum=labels is not None)
@@ -118,13 +130,16 @@ def arrow_type(postgres: str, modifier: int, *, enum: bool) -> "pa.DataType | No
     return plain.get(postgres)
 
 
-def match_columns(names: Sequence[str], target: Target, renamed: Mapping[str, str]) -> dict[str, TargetColumn]:
+def match_columns(
+    names: Sequence[str], target: Target, renamed: Mapping[str, str], *, of: str = "file"
+) -> dict[str, TargetColumn]:
     """Which column of the file fills which column of the table, by name. Pure.
 
     Args:
         names: of the file's columns.
         target: the table.
         renamed: columns of the file by their names, with the table's; an empty name leaves a column out.
+        of: what has the columns, for the message.
 
     Raises:
         ImportRefused: a column has no place, two have one, or the table needs one that the file lacks.
@@ -152,5 +167,5 @@ def match_columns(names: Sequence[str], target: Target, renamed: Mapping[str, st
         ("has no columns", [] if matched else ["none"]),
     ):
         if which:
-            raise ImportRefused(f"the file {what}: {', '.join(which[:20])}")
+            raise ImportRefused(f"the {of} {what}: {', '.join(which[:20])}")
     return {name: target.columns[place] for name, place in matched.items()}

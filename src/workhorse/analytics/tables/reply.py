@@ -7,17 +7,18 @@ Memory is that of a batch: the next is read when the client has taken this one. 
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, Final
 
 from workhorse.analytics.tables.encoders import Formulas, Sink, make_encoder
 from workhorse.analytics.tables.formats import Coding, Format, choose_coding, choose_format
 from workhorse.analytics.tables.selection import Frames, Source
 from workhorse.asgi import Headers, Receive, Scope, Send
 
-__all__ = ["TableReply"]
+__all__ = ["FILE_NAME", "TableReply", "while_there"]
 
-_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+FILE_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+"""What the name of a downloaded file does not have."""
 DOWNLOADED: Final = frozenset({Format.CSV, Format.ARROW, Format.PARQUET})
 
 
@@ -35,7 +36,7 @@ class TableReply:
 
     def __init__(self, source: Source, *, name: str | None = None, formulas: Formulas = "quote") -> None:
         self._source = source
-        self._name = _FILE_NAME.sub("-", name or str(getattr(source, "name", "rows")))[:100]
+        self._name = FILE_NAME.sub("-", name or str(getattr(source, "name", "rows")))[:100]
         self._formulas: Formulas = formulas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,18 +48,7 @@ class TableReply:
         """
         format_ = choose_format(scope)
         coding = choose_coding(scope, format_)
-        answering = asyncio.ensure_future(self._answer(scope, send, format_, coding))
-        leaving = asyncio.ensure_future(_left(receive))
-        try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            # Awaited, so that the query has ended on the server when this returns.
-            for task in (leaving, answering):
-                if not task.done():
-                    task.cancel()
-            await asyncio.wait({answering, leaving})
-        if not answering.cancelled():
-            answering.result()
+        await while_there(receive, self._answer(scope, send, format_, coding))
 
     async def _answer(self, scope: Scope, send: Send, format_: Format, coding: Coding) -> None:
         async with self._source.open(textual=format_.textual) as frames:
@@ -105,6 +95,25 @@ class TableReply:
         if format_ in DOWNLOADED:
             headers.append((b"content-disposition", f'attachment; filename="{self._name}.{format_.word}"'.encode()))
         return headers
+
+
+async def while_there(receive: Receive, answer: Coroutine[Any, Any, None]) -> None:
+    """Answer, and stop when the client goes away.
+
+    Raises:
+        Exception: what `answer` raises.
+    """
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # Awaited, so that what is open, such as a query on the server, has ended when this returns.
+        for task in (leaving, answering):
+            if not task.done():
+                task.cancel()
+        await asyncio.wait({answering, leaving})
+    if not answering.cancelled():
+        answering.result()
 
 
 async def _left(receive: Receive) -> None:

@@ -105,6 +105,11 @@ class Tables:
     def __repr__(self) -> str:
         return f"<Tables {'open' if self._source is not None else 'not bound'}>"
 
+    @property
+    def database(self) -> Database | None:
+        """Where readings are noted, and where the jobs of downloads are looked up."""
+        return self._database
+
     def bind(self, source: FrameSource | None, *, database: Database | None, max_rows: int) -> None:
         """Say where queries run from now on. A service calls this; with None it takes it back."""
         self._source = source

@@ -253,6 +253,11 @@ class PostgresTransaction:
         """Run one statement."""
         return await self.connection.execute(sql, params or None)  # pyright: ignore[reportArgumentType]
 
+    async def copy_rows(self, statement: str, data: bytes) -> None:
+        """Run `COPY ... FROM STDIN` with this data (see `contracts.CopiesRows`)."""
+        async with self.connection.cursor() as cursor, cursor.copy(statement) as copy:  # pyright: ignore[reportArgumentType]
+            await copy.write(data)
+
     async def commit(self, last: Sequence[Query] = ()) -> None:
         """Run `last` and COMMIT in one round trip, then give the connection back."""
         connection = self._connection
