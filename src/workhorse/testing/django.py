@@ -26,8 +26,9 @@ from importlib import import_module
 from typing import Any, Final, cast
 from urllib.parse import quote
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
+from django.core.handlers import exception
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import request_finished, request_started
@@ -46,6 +47,7 @@ __all__ = ["ServiceRunner", "served_clients"]
 CLIENT_HANDLER: Final = cast("Any", ClientHandler)
 ASGI_HANDLER: Final = cast("Any", ASGIHandler)
 RESPONSE: Final = cast("Any", HttpResponse)
+ERRORS: Final = cast("Any", exception)
 SIGNALS: Final = (cast("Any", request_started), cast("Any", request_finished))
 CLOSE: Final = cast("Any", close_old_connections)
 DJANGO_SETTINGS: Final = cast("Any", settings)
@@ -100,12 +102,18 @@ def served_clients(service: ASGIApp) -> Generator[None]:
         exchange.response = await answer(handler, request)
         return exchange.response
 
+    def in_thread_of_test(function: Any, **_: object) -> Any:
+        return sync_to_async(function, thread_sensitive=True)
+
     before = CLIENT_HANDLER.__call__
     CLIENT_HANDLER.__call__, ASGI_HANDLER.run_get_response = call, remember
+    # Over ASGI Django makes its error pages in any thread, on a connection that does not see the rows of the test.
+    ERRORS.sync_to_async = in_thread_of_test
     try:
         yield
     finally:
         CLIENT_HANDLER.__call__, ASGI_HANDLER.run_get_response = before, answer
+        ERRORS.sync_to_async = sync_to_async
 
 
 class ServiceRunner(DiscoverRunner):  # type: ignore[misc]  # Django has no types

@@ -5,10 +5,11 @@ from types import ModuleType
 from typing import Any, ClassVar, cast
 
 import pytest
-from django.test import Client, TestCase, TransactionTestCase
+from django.http import JsonResponse
+from django.test import Client, TestCase, TransactionTestCase, override_settings
 from django.urls import path
 
-from tests.integrations.django.conftest import CONNECTIONS, Project
+from tests.integrations.django.conftest import CONNECTIONS, SETTINGS, Project
 from tests.integrations.django.page_setup import CONTRIB
 from tests.integrations.django.serving import EVERYWHERE
 from workhorse.errors import SettingsError
@@ -120,6 +121,38 @@ def test_who_is_forced_on_a_client_of_the_rest_framework_is_the_caller(project: 
         assert client.get("/me").json() == {"user": "AnonymousUser"}
         client.force_authenticate("ann")
         assert client.get("/me").json() == {"user": "ann"}
+
+
+def test_error_pages_see_the_rows_of_the_test(project: Project) -> None:
+    from tests.integrations.django.project.models import Note
+
+    class Case(CASE):  # type: ignore[misc, valid-type]
+        client: Any
+
+        def test_a_page(self) -> None:
+            Note.objects.create(text="a")
+            assert self.client.get("/nowhere").json() == {"notes": 1}
+
+    urls: Any = ModuleType("urls")
+    urls.urlpatterns = [cast("Any", path)("here", lambda _: JsonResponse({}))]
+    urls.handler404 = lambda *_, **__: JsonResponse({"notes": Note.objects.count()}, status=404)
+    project.configure(ROOT_URLCONF=urls, ALLOWED_HOSTS=["testserver"])
+    run_case(project, Case, "test_a_page")
+
+
+def test_middleware_is_that_of_the_settings_of_the_test(project: Project) -> None:
+    class Case(CASE):  # type: ignore[misc, valid-type]
+        client: Any
+
+        def test_other_middleware(self) -> None:
+            assert "vary" not in self.client.get("/notes/").headers
+            locale = [*SETTINGS.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
+            with override_settings(MIDDLEWARE=locale):
+                assert self.client.get("/notes/").headers.get("content-language") is None
+                assert CLIENT().get("/notes/").headers["content-language"] == "en"
+
+    project.configure(ALLOWED_HOSTS=["testserver"])
+    run_case(project, Case, "test_other_middleware")
 
 
 def test_a_runner_asks_for_the_service(project: Project) -> None:
