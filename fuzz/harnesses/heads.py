@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from fuzz.harness import Harness, Splitter, require
+from workhorse.analytics.exports.ranges import choose_part
 from workhorse.asgi import Reply
 from workhorse.guard.admission import admit, admit_socket
 from workhorse.guard.checks.cors import check_preflight, compile_cors, cors_headers
@@ -47,6 +48,7 @@ CORS: Final = compile_cors(
 )
 CSRF: Final = compile_csrf(trusted=("https://login.example.com", "https://*.shop.example"))
 TOKENS: Final = compile_csrf_token(keys=[bytes(range(32))])
+TAG: Final = '"a"'
 NOW: Final = 1_800_000_000.0
 COOKIE: Final = new_token(TOKENS, binding=b"session 7", now=NOW)
 PLAN: Final = compile_plan(
@@ -236,6 +238,21 @@ def fuzz_csrf_token(data: bytes) -> None:
     require(not found or b"__Host-csrf=" + found in piece, "a cookie that is not there", piece, found)
 
 
+def fuzz_ranges(data: bytes) -> None:
+    """Whatever range is asked for, the part that is sent is within the file, and only of the file that is meant."""
+    cut = Splitter(data)
+    size, condition = cut.number(65_536), cut.piece()
+    raw = [(b"range", cut.rest())]
+    part = choose_part([*raw, (b"if-range", condition)] if condition else raw, size, TAG)
+    require(0 <= part.start <= part.end <= size, "a part is within the file", (data, part))
+    require(part.status in {200, 206, 416}, "a range is answered with 200, 206 or 416", (data, part))
+    whole = (part.start, part.end) == (0, size)
+    require(part.status != 200 or whole, "200 is all of it", (data, part))
+    require(part.status != 206 or part.start < part.end, "a part has bytes", (data, part))
+    other = condition and condition.strip().decode("latin-1") != TAG
+    require(not other or part.status == 200, "of another file nothing is continued", (data, part))
+
+
 def fuzz_admit(data: bytes) -> None:
     """The whole way in, on any head: it is admitted or refused, and no reply header is broken by it."""
     lines = data.split(b"\n")
@@ -401,6 +418,17 @@ HARNESSES: Final = (
         name="heads.csrf_token",
         run=fuzz_csrf_token,
         seeds=(b"\x00" + COOKIE, b"\x01" + COOKIE, b"\x00" + mask_token(COOKIE).encode(), b"\x00a=b; __Host-csrf=x"),
+        max_bytes=512,
+    ),
+    Harness(
+        name="heads.ranges",
+        run=fuzz_ranges,
+        seeds=(
+            b"\x01\x00\x00bytes=0-9",
+            b'\x01\x00\x03"a"bytes=-5',
+            b"\x00\x05\x00bytes=9-",
+            b'\x01\x00\x03"b"bytes=0-',
+        ),
         max_bytes=512,
     ),
     Harness(

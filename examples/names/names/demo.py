@@ -35,7 +35,7 @@ from names.app import TABLES, count_births, names, tables
 from workhorse.analytics.exports import export_dataset
 from workhorse.analytics.imports import ImportOptions, import_file
 from workhorse.client import download, read_polars
-from workhorse.embedded import attach
+from workhorse.embedded import attach, stop
 from workhorse.errors import StartupError, WorkhorseError
 from workhorse.migrations import WORKHORSE
 from workhorse.servers.launch import free_port
@@ -127,6 +127,7 @@ async def demonstrate(folder: Path, since: int) -> None:
         await export(folder, url, rows, total)
     finally:
         await asyncio.to_thread(attachment.close)
+        await asyncio.to_thread(stop, folder / "servers")  # at once, since the folder may be deleted next
 
 
 async def bring(file: Path, url: str) -> tuple[int, int]:

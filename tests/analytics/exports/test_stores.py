@@ -1,6 +1,7 @@
 """What is promised of an object store holds of each: whole objects, of which the first stays."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def test_a_name_that_leads_elsewhere_is_refused(make_store: MakeStore, name: str
 def test_an_address_of_no_store_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(SettingsError, match=r"ftp://.*s3://"):
         open_store("ftp://somewhere")
+
+
+def test_without_the_library_a_bucket_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(SettingsError, match=r"workhorse\[objects\]"):
+        open_store("s3://bucket/prefix")
+
+
+def test_a_bucket_that_is_not_there_says_so(s3_endpoint: str) -> None:
+    keys = {"access_key_id": "test", "secret_access_key": "test"}
+    store = open_store("s3://nobodys", config={"endpoint": s3_endpoint, "region": "us-east-1", **keys})
+    for asked in (store.put_new("a", b""), store.names()):
+        with pytest.raises(ObjectStoreFailed, match="s3://nobodys failed"):
+            asyncio.run(asked)
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:

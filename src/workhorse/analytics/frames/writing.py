@@ -128,6 +128,17 @@ def sync_write_frame(
     return wait_for(current_opener().loop, write_frame(frame, into=into, mode=mode, key=key, max_rows=max_rows))
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A part of a frame as it is sent."""
+
+    rows: "pa.RecordBatch"
+    csv: bytes
+    """For COPY."""
+    json: tuple[str, ...]
+    """Where there is no COPY."""
+
+
 class _Writing:
     """One frame on its way into one table."""
 
@@ -163,41 +174,59 @@ class _Writing:
                 f"CREATE TEMPORARY TABLE {_COPIED[self._mode]} ON COMMIT DROP AS"  # noqa: S608 - names are quoted
                 f" SELECT {self._names} FROM {self._table} WITH NO DATA"
             )
-        rows = 0
-        parts = _parts(reader)
-        while (part := await asyncio.to_thread(next, parts, None)) is not None:
-            if rows + part.num_rows > self._max_rows:
-                raise FrameTooLarge(
-                    f"the frame has more than {self._max_rows} rows: write it in parts, or raise max_rows"
-                )
-            await self._send(part, before=rows)
-            rows += part.num_rows
+        rows = await self._send_all(_parts(reader))
         removed = await self._merge() if staged and (rows or self._values) else 0
         return Written(rows=rows, removed=removed)
 
-    async def _send(self, part: "pa.RecordBatch", *, before: int) -> None:
-        batch, bad = await asyncio.to_thread(fit, part, self._columns, before=before)
+    async def _send_all(self, parts: "Iterator[pa.RecordBatch]") -> int:
+        """Send all parts; while one is on its way, the next is made ready. Returns the rows."""
+        rows = 0
+        ready = asyncio.ensure_future(asyncio.to_thread(self._make_ready, parts, rows))
+        try:
+            while (batch := await asyncio.shield(ready)) is not None:
+                before = rows
+                rows += batch.rows.num_rows
+                ready = asyncio.ensure_future(asyncio.to_thread(self._make_ready, parts, rows))
+                await self._send(batch, before)
+        finally:
+            # A thread cannot be ended. Awaited, so that nobody reads the frame any more when this returns.
+            await asyncio.wait({ready})
+            ready.exception()  # taken, so that nobody misses it
+        return rows
+
+    def _make_ready(self, parts: "Iterator[pa.RecordBatch]", before: int) -> "_Ready | None":
+        """The next part as it is sent; None: there is none. Called in a thread."""
+        part = next(parts, None)
+        if part is None:
+            return None
+        if before + part.num_rows > self._max_rows:
+            raise FrameTooLarge(f"the frame has more than {self._max_rows} rows: write it in parts, or raise max_rows")
+        batch, bad = fit(part, self._columns, before=before)
         if bad:
             raise FrameMisfit(f"the frame does not fit {self._target.name}", bad)
         nulls = [name for name in self._key if part.column(name).null_count]
         if nulls:
             raise FrameMisfit(f"the key's column {nulls[0]!r} has nulls, which are the key of no row")
+        if isinstance(self._work.transaction, CopiesRows):
+            return _Ready(batch, as_csv(batch), ())
+        columns = list(self._columns.values())
+        firsts = range(0, batch.num_rows, JSON_ROWS)
+        return _Ready(batch, b"", tuple(as_json(batch.slice(first, JSON_ROWS), columns) for first in firsts))
+
+    async def _send(self, ready: "_Ready", before: int) -> None:
         transaction = self._work.transaction
         try:
             if isinstance(transaction, CopiesRows):
                 statement = f"COPY {self._into} ({self._names}) FROM STDIN WITH (FORMAT csv)"
-                await transaction.copy_rows(statement, await asyncio.to_thread(as_csv, batch))
-                return
-            columns = list(self._columns.values())
-            for first in range(0, batch.num_rows, JSON_ROWS):
-                text = await asyncio.to_thread(as_json, batch.slice(first, JSON_ROWS), columns)
+                await transaction.copy_rows(statement, ready.csv)
+            for text in ready.json:
                 await self._work.execute(
                     f"INSERT INTO {self._into} ({self._names}) SELECT {self._names}"  # noqa: S608 - names are quoted
                     f" FROM json_populate_recordset(CAST(NULL AS {self._table}), CAST(%s AS json))",
                     (text,),
                 )
         except Exception as error:
-            raise self._told(error, batch, before) from error
+            raise self._told(error, ready.rows, before) from error
 
     async def _merge(self) -> int:
         """Bring the rows of the temporary table into the target. Returns how many have gone."""
