@@ -12,7 +12,7 @@ WAITING ?= $(shell expr $(JOBS) + 2)
 SECONDS ?= 600
 
 .PHONY: help demo demo-clinic demo-analytics test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
-        bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-django bench-cache bench-analytics \
+        bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-django bench-cache bench-audit bench-analytics \
         lock clean
 
 help: ## List the commands.
@@ -119,6 +119,10 @@ bench-django: $(READY) ## Time a Django view with Django's own middleware and wi
 bench-cache: $(READY) ## Time the cache beside aiocache and cashews.
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m cache $(ARGS)
+
+bench-audit: $(READY) ## Time audited requests, sealing, verifying, proofs, sealed fields, and the export and erasure of a person.
+	@$(BIN)/python benchmarks/environment.py
+	@benchmarks/.venv/bin/python -m benchmarks.audit $(ARGS)
 
 bench-analytics: $(READY) ## Time tables out and in beside an ORM, COPY and ADBC.
 	@$(BIN)/python benchmarks/environment.py
