@@ -113,4 +113,4 @@ async def time_person(url: str, *, events: int) -> PersonTimes:
             raise MeasurementError("the erased person can still be read")
     finally:
         await database.close()
-    return PersonTimes(events, export, len(content), erase)
+    return PersonTimes(events, export, erase)
