@@ -61,7 +61,7 @@ def report(log: LogTimes, proofs: Sequence[ProofTimes], field: FieldTimes, perso
     sealed = log.events / log.seal_seconds
     verified = log.events / log.verify_seconds
     cpu_us = log.seal_cpu_seconds / log.events * 1e6
-    erase_ms = person.erase_seconds * 1e3
+    export_s, erase_ms = person.export_seconds, person.erase_seconds * 1e3
     claims = [
         Claim("audit-sealed-events-per-second", sealed, EVENTS_A_SECOND),
         Claim("audit-verified-events-per-second", verified, EVENTS_A_SECOND),
@@ -80,7 +80,7 @@ def report(log: LogTimes, proofs: Sequence[ProofTimes], field: FieldTimes, perso
             ),
             "",
             f"a field: sealed in {field.seal_us:.1f} us, opened in {field.open_us:.1f} us",
-            f"a person of {person.events} events: exported in {person.export_seconds:.2f} s, erased in {erase_ms:.1f} ms",
+            f"a person of {person.events} events: exported in {export_s:.2f} s, erased in {erase_ms:.0f} ms",
             "",
             *map(str, claims),
         ]
