@@ -47,7 +47,6 @@ class PersonTimes:
 
     events: int
     export_seconds: float
-    export_bytes: int
     erase_seconds: float
 
 
