@@ -11,7 +11,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from workhorse.cli import main
+from workhorse.cli import export, main
 
 
 class Done(NamedTuple):
@@ -71,6 +71,15 @@ def test_a_table_goes_into_a_file_of_the_format_that_its_ending_tells(cli: Cli, 
     assert cli("public.people", "--to", "people.txt", "--format", "ndjson").returncode == 0
     first, _ = (tmp_path / "people.txt").read_text().splitlines()
     assert json.loads(first) == {"id": 1, "name": "Ada", "born": "1815-12-10"}
+
+
+def test_a_log_is_told_now_and_then_how_far_it_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "TOLD_SECONDS", 0.0)
+    told = cli("SELECT * FROM generate_series(1, 500000) AS n", "--to", "a.parquet").stderr.splitlines()[1:]
+    counts = [int(line.removesuffix(" rows")) for line in told]
+    assert counts == sorted(set(counts))
+    assert len(counts) > 1
+    assert counts[-1] == 500_000
 
 
 def test_a_query_goes_into_a_file_with_its_per_cent_signs(cli: Cli, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_given_again_an_export_does_nothing_and_another_query_is_refused(url: st
 
 
 class Failing:
-    """A store whose uploads fail from one on, as when the process is killed there."""
+    """A store whose connection is cut with an upload that has arrived, as when the process is killed there."""
 
     def __init__(self, store: ObjectStore, uploads: int) -> None:
         self._store = store
@@ -129,10 +129,10 @@ class Failing:
         return getattr(self._store, name)
 
     async def upload(self, name: str, file: Path) -> None:
+        await self._store.upload(name, file)
         if self._left == 0:
             raise ObjectStoreFailed("cut")
         self._left -= 1
-        await self._store.upload(name, file)
 
 
 def ids(files: dict[str, bytes]) -> list[int]:
@@ -143,23 +143,28 @@ def ids(files: dict[str, bytes]) -> list[int]:
 
 def test_an_export_that_was_cut_short_goes_on_behind_the_last_whole_partition(url: str, make_store: MakeStore) -> None:
     store = make_store()
-    with psycopg.connect(url) as connection:  # a partition of several files, so that one is cut in its midst
-        connection.execute(
-            "INSERT INTO entries SELECT n, '2026-11-22', 'US', n FROM generate_series(9001, 520000) AS n"
-        )
     with pytest.raises(ObjectStoreFailed, match="cut"):
-        exported(url, cast("ObjectStore", Failing(store, 5)), options=SMALL)
+        exported(url, cast("ObjectStore", Failing(store, 4)))
     assert asyncio.run(read_manifest(store)) is None
     before = held(store)
-    report = exported(url, store, options=SMALL)
+    report = exported(url, store)
     files = held(store)
-    assert (report.rows, report.resumed, report.again) == (520_000, 4, False)
+    assert (report.rows, report.resumed, report.again) == (9_000, 4, False)
     assert set(files) == {file.name for file in report.files}
     assert len(set(before) - set(files)) == 1, "the file of the cut partition is gone, with its rows"
     assert {name: before[name] for name in before if name in files} == {
         name: data for name, data in files.items() if name in before
     }
-    assert ids(files) == list(range(1, 520_001))
+    assert ids(files) == list(range(1, 9_001))
+
+
+def test_a_large_partition_has_several_files(url: str, tmp_path: Path) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO entries (id) SELECT n FROM generate_series(9001, 600000) AS n")
+    report = exported(url, FolderStore(tmp_path), "SELECT id, day FROM entries", partition_by=["day"], options=SMALL)
+    assert max(file.rows for file in report.files) >= 500_000
+    assert [file.name[-13:] for file in report.files][-2:] == ["00000.parquet", "00001.parquet"]
+    assert ids(held(FolderStore(tmp_path))) == list(range(1, 600_001))
 
 
 def test_two_that_export_at_once_leave_each_row_once(url: str, make_store: MakeStore) -> None:
