@@ -121,7 +121,6 @@ class _Export:
         scopes = sorted(request.principal.scopes) if request is not None else []
         asked = selection.statement, selection.params, selection.classes, selection.cells, selection.unfit
         self._digest = digest_of(asked, names, scopes)
-        self._token = token_hex(8)
         self._at = datetime.now(UTC).isoformat(timespec="microseconds")
         self._done: dict[Key, Partition] = {}
         self._rows = 0
@@ -192,7 +191,9 @@ class _Export:
         if len(self._done) >= self._options.most_partitions:
             raise ExportRefused(f"there are more than {self._options.most_partitions} partitions: partition by less")
         inside = folder_of(self._names, key)
-        stem = f"{inside}/{FILE}{self._token}" if inside else f"{FILE}{self._token}"
+        # Of each partition, since some file systems take the folders `r=a` and `r=A` for one.
+        own = f"{FILE}{token_hex(8)}"
+        stem = f"{inside}/{own}" if inside else own
         return Spool(self._store, schema, stem=stem, folder=folder, part_bytes=self._options.part_bytes)
 
     async def _finish(self, key: Key, spool: Spool) -> None:

@@ -33,7 +33,7 @@ def folder_of(names: Sequence[str], key: Key) -> str:
 
 def _escaped(text: str) -> str:
     """As Hive does: a byte of UTF-8 that is special as `%` and two digits."""
-    if text in {"", ".", ".."}:
+    if text in {"", ".", "..", NULL}:
         raise ExportRefused(f"a partition cannot be called {text!r}: make it another text in the query")
     safe = (c if c.isascii() and c.isprintable() and c not in SPECIAL else _bytes_of(c) for c in text)
     return "".join(safe)
