@@ -7,6 +7,7 @@ from django.db.models.signals import post_migrate
 
 from workhorse.integrations.django.cache_line import CacheLine
 from workhorse.integrations.django.checks import register_checks
+from workhorse.integrations.django.error_pages import stay_in_thread
 from workhorse.integrations.django.host import APP, listen
 from workhorse.integrations.django.tables import apply_after_migrate
 
@@ -38,7 +39,8 @@ class WorkhorseConfig(AppConfig):  # type: ignore[misc]  # Django has no types
             line.close()
 
     def ready(self) -> None:
-        """Connect to Django's signals, and register the checks."""
+        """Connect to Django's signals, keep error pages in the request's thread, and register the checks."""
         listen()
+        stay_in_thread()
         register_checks()
         MIGRATED.connect(apply_after_migrate, sender=self, dispatch_uid="workhorse.apply_after_migrate")

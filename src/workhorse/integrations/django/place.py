@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
+from psycopg.pq import TransactionStatus
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -68,6 +69,12 @@ class Place:
         if self.wrapper is None:
             self.wrapper = DJANGO_CONNECTIONS[self.alias]
         return self.wrapper
+
+    @property
+    def failed(self) -> bool:
+        """Whether the unit's transaction has failed, so that its connection takes no statement but ROLLBACK."""
+        raw = self.wrapper.connection if self.taken else None
+        return raw is not None and raw.info.transaction_status == TransactionStatus.INERROR
 
     async def keep_open(self) -> None:
         """Keep a test's connection open in whose transaction the request is served, until the place is left.
