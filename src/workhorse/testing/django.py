@@ -10,17 +10,21 @@
 
 Inside of the block a request of any `django.test.Client` goes through the service, in the test's own thread and in its
 transaction, as Django's client would have sent it to the views. What comes back is Django's response (with its context
-and templates) and on it the status, headers and cookies that the service sent. The service is started and stopped for
-each request, so that it holds no connection when Django deletes the test database; that costs some 50 ms.
+and templates) and on it the status, headers and cookies that the service sent. So do requests to Django's WSGI app,
+which WebTest, live servers and the `RequestsClient` of Django REST framework send. The service is started and stopped
+for each request, so that it holds no connection when Django deletes the test database; that costs some 50 ms.
+
+What a test puts into META beside headers (`REMOTE_USER`) gets there, which no ASGI server would do.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.cookies import SimpleCookie
 from importlib import import_module
 from typing import Any, Final, cast
@@ -28,17 +32,17 @@ from urllib.parse import quote
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
-from django.core.handlers import exception
 from django.core.handlers.asgi import ASGIHandler
-from django.core.handlers.wsgi import WSGIRequest
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections  # pyright: ignore[reportUnknownVariableType]
 from django.http import HttpResponse
-from django.test.client import ClientHandler
+from django.test.client import ClientHandler, FakePayload
 from django.test.runner import DiscoverRunner
 
 from workhorse.asgi import ASGIApp, Message
 from workhorse.errors import SettingsError
+from workhorse.integrations.django.error_pages import stay_in_thread
 from workhorse.testing.client import running
 
 __all__ = ["ServiceRunner", "served_clients"]
@@ -46,13 +50,15 @@ __all__ = ["ServiceRunner", "served_clients"]
 # Django has no types.
 CLIENT_HANDLER: Final = cast("Any", ClientHandler)
 ASGI_HANDLER: Final = cast("Any", ASGIHandler)
+WSGI_HANDLER: Final = cast("Any", WSGIHandler)
 RESPONSE: Final = cast("Any", HttpResponse)
-ERRORS: Final = cast("Any", exception)
 SIGNALS: Final = (cast("Any", request_started), cast("Any", request_finished))
 CLOSE: Final = cast("Any", close_old_connections)
 DJANGO_SETTINGS: Final = cast("Any", settings)
 MIDDLEWARE: Final = ("_view_middleware", "_template_response_middleware", "_exception_middleware", "_middleware_chain")
 """What Django's handlers have loaded."""
+KEPT: Final = "_workhorse_middleware"
+"""Where a client's handler keeps that of async requests."""
 PORTS: Final = {"http": "80", "https": "443"}
 
 
@@ -62,11 +68,19 @@ class _Exchange:
 
     handler: Any
     """The client's."""
+    environ: dict[str, Any]
     request: Any = None
     response: Any = None
     """Django's own; None: the service answered in its stead."""
+    error: Exception | None = None
+    """What Django let pass, because of DEBUG_PROPAGATE_EXCEPTIONS."""
     start: Message = field(default_factory=dict[str, Any])
     body: bytearray = field(default_factory=bytearray)
+
+    @property
+    def sent(self) -> bytes:
+        """The body as a client has it."""
+        return b"" if self.environ["REQUEST_METHOD"] == "HEAD" else bytes(self.body)
 
 
 EXCHANGE: Final[ContextVar[_Exchange | None]] = ContextVar("workhorse_django_exchange", default=None)
@@ -76,8 +90,7 @@ EXCHANGE: Final[ContextVar[_Exchange | None]] = ContextVar("workhorse_django_exc
 def served_clients(service: ASGIApp) -> Generator[None]:
     """Send what `django.test.Client` is asked for through the service, during the block.
 
-    `AsyncClient` and what does not use Django's clients (live servers, WebTest) are left as they are; async tests have
-    `workhorse.testing.service_client`.
+    `AsyncClient` is left as it is; async tests have `workhorse.testing.service_client`.
 
     Args:
         service: a `Service(get_asgi_application(), ...)`. Its hosts include `testserver`, which Django adds
@@ -88,7 +101,19 @@ def served_clients(service: ASGIApp) -> Generator[None]:
 
     def call(handler: Any, environ: dict[str, Any]) -> Any:
         with turn:
-            return _serve(service, environ, handler)
+            return _response(_serve(service, environ, handler))
+
+    def call_wsgi(handler: Any, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        if type(handler) is not WSGI_HANDLER:  # one of static files
+            return before_wsgi(handler, environ, start_response)
+        with turn:
+            exchange = _serve(service, environ, handler)
+        status = HTTPStatus(exchange.start["status"])
+        headers = [
+            (name.decode("latin-1").title(), value.decode("latin-1")) for name, value in exchange.start["headers"]
+        ]
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [exchange.sent]
 
     answer = ASGI_HANDLER.run_get_response
 
@@ -96,24 +121,23 @@ def served_clients(service: ASGIApp) -> Generator[None]:
         exchange = EXCHANGE.get()
         if exchange is None:
             return await answer(handler, request)
-        exchange.request = request
-        _use_middleware(handler, exchange.handler)
-        _prepare(request, exchange.handler)
-        exchange.response = await answer(handler, request)
+        await _use_middleware(handler, exchange.handler)
+        exchange.request, exchange.error = request, None
+        _prepare(request, exchange)
+        try:
+            exchange.response = await answer(handler, request)
+        except Exception as error:
+            exchange.error = error
+            raise
         return exchange.response
 
-    def in_thread_of_test(function: Any, **_: object) -> Any:
-        return sync_to_async(function, thread_sensitive=True)
-
-    before = CLIENT_HANDLER.__call__
-    CLIENT_HANDLER.__call__, ASGI_HANDLER.run_get_response = call, remember
-    # Over ASGI Django makes its error pages in any thread, on a connection that does not see the rows of the test.
-    ERRORS.sync_to_async = in_thread_of_test
+    stay_in_thread()  # a project without our app has not done so
+    before, before_wsgi = CLIENT_HANDLER.__call__, WSGI_HANDLER.__call__
+    CLIENT_HANDLER.__call__, WSGI_HANDLER.__call__, ASGI_HANDLER.run_get_response = call, call_wsgi, remember
     try:
         yield
     finally:
-        CLIENT_HANDLER.__call__, ASGI_HANDLER.run_get_response = before, answer
-        ERRORS.sync_to_async = sync_to_async
+        CLIENT_HANDLER.__call__, WSGI_HANDLER.__call__, ASGI_HANDLER.run_get_response = before, before_wsgi, answer
 
 
 class ServiceRunner(DiscoverRunner):  # type: ignore[misc]  # Django has no types
@@ -144,27 +168,29 @@ def _found(name: str) -> ASGIApp:
     return found
 
 
-def _use_middleware(app: Any, client: Any) -> None:
+async def _use_middleware(app: Any, client: Any) -> None:
     """Have the app run the middleware of the settings at the client's first request, as its own handler does."""
-    if client._middleware_chain is None:  # noqa: SLF001
-        app.load_middleware(is_async=True)
-        for name in MIDDLEWARE:
-            setattr(client, name, getattr(app, name))
-    else:
-        for name in MIDDLEWARE:
-            setattr(app, name, getattr(client, name))
+    kept = vars(client)
+    if KEPT not in kept:
+        await sync_to_async(app.load_middleware)(is_async=True)
+        kept[KEPT] = {name: getattr(app, name) for name in MIDDLEWARE}
+    vars(app).update(kept[KEPT])
 
 
-def _prepare(request: Any, handler: Any) -> None:
+def _prepare(request: Any, exchange: _Exchange) -> None:
     """Say of a request what a client's own handler would say of it."""
-    request._dont_enforce_csrf_checks = not handler.enforce_csrf_checks  # noqa: SLF001
+    handler = exchange.handler
+    request._dont_enforce_csrf_checks = not getattr(handler, "enforce_csrf_checks", True)  # noqa: SLF001
+    for name, value in exchange.environ.items():
+        if "." not in name and not name.startswith("HTTP_"):  # what WSGI itself adds has dots
+            request.META.setdefault(name, value)
     for name in ("user", "token"):  # `APIClient.force_authenticate` of Django REST framework
         if getattr(handler, f"_force_{name}", None) is not None:
             setattr(request, f"_force_auth_{name}", getattr(handler, f"_force_{name}"))
 
 
-def _serve(service: ASGIApp, environ: dict[str, Any], handler: Any) -> Any:
-    exchange = _Exchange(handler)
+def _serve(service: ASGIApp, environ: dict[str, Any], handler: Any) -> _Exchange:
+    exchange = _Exchange(handler, environ)
     scope, body = scope_of(environ)
 
     async def exchanged() -> None:
@@ -195,7 +221,9 @@ def _serve(service: ASGIApp, environ: dict[str, Any], handler: Any) -> Any:
         for signal in SIGNALS:
             signal.connect(CLOSE)
         EXCHANGE.reset(token)
-    return _response(exchange, environ)
+    if exchange.error is not None:
+        raise exchange.error
+    return exchange
 
 
 def scope_of(environ: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -232,12 +260,14 @@ def scope_of(environ: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         "server": (server, int(port)),
         "state": {},
     }
-    return scope, environ["wsgi.input"].read() if environ.get("CONTENT_LENGTH") else b""
+    length, payload = int(environ.get("CONTENT_LENGTH") or 0), environ["wsgi.input"]
+    # That of Django's client may be shorter than the test says, and a live server's never ends.
+    return scope, payload.read() if length and isinstance(payload, FakePayload) else payload.read(length)
 
 
-def _response(exchange: _Exchange, environ: dict[str, Any]) -> Any:
+def _response(exchange: _Exchange) -> Any:
     """What the test is given: Django's response, with what was sent of it."""
-    body = b"" if environ["REQUEST_METHOD"] == "HEAD" else bytes(exchange.body)
+    body = exchange.sent
     status = exchange.start["status"]
     response = exchange.response
     if response is None or response.status_code != status:
@@ -258,7 +288,7 @@ def _response(exchange: _Exchange, environ: dict[str, Any]) -> Any:
     for name, morsel in cookies.items():
         if name not in response.cookies:
             response.cookies[name] = morsel
-    response.wsgi_request = exchange.request if exchange.request is not None else _unseen(environ)
+    response.wsgi_request = exchange.request if exchange.request is not None else _unseen(exchange.environ)
     return response
 
 

@@ -1,12 +1,19 @@
 """A project's own tests with a `Service` around the project: Django's clients, in the test's thread and transaction."""
 
+import io
+import json
 import unittest
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, cast
 
+import httpx
 import pytest
-from django.http import JsonResponse
-from django.test import Client, TestCase, TransactionTestCase, override_settings
+from django.contrib.staticfiles.finders import get_finder
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse, JsonResponse
+from django.test import Client, LiveServerTestCase, TestCase, TransactionTestCase, override_settings
 from django.urls import path
 
 from tests.integrations.django.conftest import CONNECTIONS, SETTINGS, Project
@@ -18,6 +25,7 @@ from workhorse.testing.django import ServiceRunner, scope_of, served_clients
 CASE = cast("type", TestCase)
 TRANSACTION_CASE = cast("type", TransactionTestCase)
 CLIENT = cast("Any", Client)
+WSGI = cast("Any", WSGIHandler)
 JSON = "application/json"
 
 
@@ -153,6 +161,85 @@ def test_middleware_is_that_of_the_settings_of_the_test(project: Project) -> Non
 
     project.configure(ALLOWED_HOSTS=["testserver"])
     run_case(project, Case, "test_other_middleware")
+
+
+def wsgi(
+    project: Project, path: str, method: str = "GET", handler: Any = None, **environ: str
+) -> tuple[str, Any, bytes]:
+    """What WebTest and the REST framework's `RequestsClient` do: call Django's WSGI app."""
+    told: list[Any] = []
+    request = CLIENT()._base_environ(PATH_INFO=path, REQUEST_METHOD=method, **environ)
+    reply = (handler or WSGI())(request, lambda *answer: told.extend(answer))
+    body = b"".join(reply)
+    getattr(reply, "close", str)()
+    return told[0], dict(told[1]), body
+
+
+def test_django_s_wsgi_app_goes_through_the_service(project: Project) -> None:
+    project.configure(ALLOWED_HOSTS=["testserver"])
+    with served_clients(project.service(*EVERYWHERE)):
+        status, headers, body = wsgi(project, "/notes/")
+        assert (status, json.loads(body)) == ("200 OK", {"notes": []})
+        assert headers["X-Request-Id"]
+        assert wsgi(project, "/notes/", HTTP_HOST="evil.example")[0] == "421 Misdirected Request"
+        status, headers, body = wsgi(project, "/notes/", "HEAD")
+        assert (status, headers["Content-Type"], body) == ("200 OK", "application/json", b"")
+    assert "X-Request-Id" not in wsgi(project, "/notes/")[1], "after the block it is Django's"
+
+
+def test_static_files_of_a_wsgi_app_are_not_the_service_s(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "a.css").write_text("a {}")
+    project.configure(
+        INSTALLED_APPS=["workhorse.integrations.django", "django.contrib.staticfiles"],
+        STATICFILES_DIRS=[str(tmp_path)],
+        STATIC_URL="/static/",
+        DEBUG=True,
+    )
+    get_finder.cache_clear()
+    with served_clients(project.service()):
+        assert wsgi(project, "/static/a.css", handler=StaticFilesHandler(WSGI()))[2] == b"a {}"
+
+
+def told_by_middleware(get_response: Any) -> Any:
+    """A middleware that answers with what META says of the caller."""
+    return lambda request: cast("Any", HttpResponse)(request.META.get("REMOTE_USER", "nobody"))
+
+
+def test_each_client_has_the_middleware_and_the_environment_of_its_test(project: Project) -> None:
+    project.configure(ALLOWED_HOSTS=["testserver"])
+    with served_clients(project.service()):
+        assert CLIENT().get("/notes/").json() == {"notes": []}
+        with override_settings(MIDDLEWARE=[f"{__name__}.told_by_middleware"]):
+            assert CLIENT().get("/notes/", REMOTE_USER="ann").content == b"ann"
+            assert wsgi(project, "/notes/", REMOTE_USER="ben")[2] == b"ben"
+            assert CLIENT(REMOTE_USER="").get("/notes/").content == b""
+            assert CLIENT().get("/notes/").content == b"nobody"
+        assert CLIENT().get("/notes/").json() == {"notes": []}
+
+
+def test_an_exception_reaches_the_test_when_django_lets_it_pass(project: Project) -> None:
+    project.configure(DEBUG_PROPAGATE_EXCEPTIONS=True, ALLOWED_HOSTS=["testserver"])
+    body = {"wsgi.input": io.BytesIO(b'{"text": "a"}'), "CONTENT_LENGTH": "13", "CONTENT_TYPE": JSON}
+    with served_clients(project.service()), pytest.raises(RuntimeError, match="a secret"):
+        wsgi(project, "/raises", "POST", **cast("dict[str, str]", body))
+    assert project.notes() == []
+
+
+def test_a_live_server_goes_through_the_service(project: Project) -> None:
+    from tests.integrations.django.project.models import Note
+
+    class Case(cast("type", LiveServerTestCase)):  # type: ignore[misc]
+        available_apps: ClassVar = ["workhorse.integrations.django", "tests.integrations.django.project"]
+        live_server_url: str
+
+        def test_it(self) -> None:
+            first = httpx.post(f"{self.live_server_url}/add", json={"text": "a"}, headers={"idempotency-key": "k"})
+            again = httpx.post(f"{self.live_server_url}/add", json={"text": "a"}, headers={"idempotency-key": "k"})
+            assert (first.status_code, again.headers["idempotent-replayed"]) == (201, "true")
+            assert [note.text for note in Note.objects.all()] == ["a"]
+
+    project.configure(STATIC_URL="/static/", MEDIA_URL="/media/", ALLOWED_HOSTS=["testserver"])
+    run_case(project, Case, "test_it")
 
 
 def test_a_runner_asks_for_the_service(project: Project) -> None:
