@@ -3,7 +3,8 @@
     WorkhorseError
     ├── SettingsError              a setting is unknown, malformed, or unsafe in this environment
     ├── StartupError               a room could not start; the message says which, and the mend
-    │   └── EmbeddedServerError    an embedded server could not be found, started or reached
+    │   ├── EmbeddedServerError    an embedded server could not be found, started or reached
+    │   └── LibraryMissing         a name was asked for that needs a library which is not installed
     ├── NoRequest                  `current_request()` was called where no request is being served
     ├── UnitError                  a unit was used where it cannot be
     │   ├── NoUnit                 `unit()` was called where no request is being served
@@ -28,6 +29,7 @@ __all__ = [
     "DatabaseUnavailable",
     "EmbeddedServerError",
     "Fault",
+    "LibraryMissing",
     "NoRequest",
     "NoUnit",
     "OutcomeUnknown",
@@ -57,6 +59,13 @@ class StartupError(WorkhorseError):
 
 class EmbeddedServerError(StartupError):
     """An embedded server could not be found, started or reached."""
+
+
+class LibraryMissing(StartupError, ImportError):
+    """A name was asked for that needs a library which is not installed. The message says what to install.
+
+    It is an ImportError, too: tools that look at every name of every module, as freezegun does, pass over those.
+    """
 
 
 class NoRequest(WorkhorseError):

@@ -222,8 +222,20 @@ def test_the_front_door_and_the_words_of_a_scheme_load_no_library() -> None:
 @pytest.mark.parametrize("library", ["jwt", "cryptography", "httpx"])
 def test_a_missing_library_is_told_with_the_extra_that_brings_it(library: str) -> None:
     done = in_a_fresh_python(f"import sys; sys.modules[{library!r}] = None\nfrom workhorse.identity import Bearer")
-    assert "StartupError: Bearer needs " in done.stderr
+    assert "LibraryMissing: Bearer needs " in done.stderr
     assert "pip install 'workhorse[identity]'" in done.stderr
+
+
+def test_a_tool_that_reads_every_name_passes_over_what_a_missing_library_brings() -> None:
+    done = in_a_fresh_python(
+        "import sys; sys.modules['jwt'] = None\n"
+        "import workhorse.identity as i\n"
+        "def told(name):\n"
+        "    try: return getattr(i, name) is None\n"
+        "    except ImportError: return True\n"  # as freezegun does
+        "print([name for name in ('Bearer', 'OidcLogin', 'Identity') if told(name)])"
+    )
+    assert done.stdout == "['Bearer', 'OidcLogin']\n", done.stderr
 
 
 def test_a_name_that_is_not_offered_is_said() -> None:

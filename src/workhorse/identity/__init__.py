@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from workhorse.errors import StartupError
+from workhorse.errors import LibraryMissing
 
 if TYPE_CHECKING:
     from workhorse.identity.api_keys import ApiKeys
@@ -117,14 +117,14 @@ def __getattr__(name: str) -> Any:
     """Load a name of the front door from its module (PEP 562).
 
     Raises:
-        StartupError: a library that it needs is not installed; the message says what to install.
+        LibraryMissing: a library that it needs is not installed; the message says what to install.
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'workhorse.identity' has no attribute {name!r}; it offers: {', '.join(__all__)}")
     home = _HOMES[name]
     missing = [said for module, said in _EXTRA.items() if find_spec(module) is None] if home in _NEED_EXTRA else []
     if missing:
-        raise StartupError(
+        raise LibraryMissing(
             f"{name} needs {' and '.join(missing)}, which this Python does not have: pip install 'workhorse[identity]'"
         )
     value = getattr(import_module(home), name)

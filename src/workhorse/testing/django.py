@@ -170,11 +170,13 @@ def _found(name: str) -> ASGIApp:
 
 async def _use_middleware(app: Any, client: Any) -> None:
     """Have the app run the middleware of the settings at the client's first request, as its own handler does."""
-    kept = vars(client)
-    if KEPT not in kept:
+    kept: dict[str, Any] | None = getattr(client, KEPT, None)
+    if kept is None:
         await sync_to_async(app.load_middleware)(is_async=True)
-        kept[KEPT] = {name: getattr(app, name) for name in MIDDLEWARE}
-    vars(app).update(kept[KEPT])
+        kept = {name: getattr(app, name) for name in MIDDLEWARE}
+        setattr(client, KEPT, kept)
+    for name, value in kept.items():
+        setattr(app, name, value)
 
 
 def _prepare(request: Any, exchange: _Exchange) -> None:

@@ -28,7 +28,7 @@ def pages(project: Project) -> Iterator[list[str]]:
     def page(status: int) -> Any:
         def handler(request: HttpRequest, **_: object) -> HttpResponse:
             threads.append(threading.current_thread().name)
-            return HttpResponse(f"{status} of {Note.objects.count()}", status=status)
+            return HttpResponse(b"%d of %d" % (status, Note.objects.count()), status=status)
 
         return handler
 

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
-from psycopg.pq import TransactionStatus
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-__all__ = ["PLACE", "Place", "below_sync_caller", "close_here", "leave_open", "lent"]
+__all__ = ["FAILED", "PLACE", "Place", "below_sync_caller", "close_here", "leave_open", "lent"]
 
 DJANGO_CONNECTIONS: Final = cast("Any", connections)
 THREAD_CONTEXT: Final = cast("ContextVar[object]", SyncToAsync.thread_sensitive_context)
 THREADS: Final = cast("dict[object, Executor]", SyncToAsync.context_to_thread_executor)
+# A value of libpq's PQtransactionStatus.
+FAILED: Final = 3
 # An idle thread has answered long before.
 IDLE_SECONDS: Final = 0.25
 
@@ -74,7 +75,7 @@ class Place:
     def failed(self) -> bool:
         """Whether the unit's transaction has failed, so that its connection takes no statement but ROLLBACK."""
         raw = self.wrapper.connection if self.taken else None
-        return raw is not None and raw.info.transaction_status == TransactionStatus.INERROR
+        return raw is not None and raw.info.transaction_status == FAILED
 
     async def keep_open(self) -> None:
         """Keep a test's connection open in whose transaction the request is served, until the place is left.

@@ -24,7 +24,7 @@ from django.db import transaction
 
 from workhorse.contracts import Query, Rows
 from workhorse.errors import OutcomeUnknown, UnitClosed, UnitError
-from workhorse.integrations.django.place import Place, leave_open, lent
+from workhorse.integrations.django.place import FAILED, Place, leave_open, lent
 from workhorse.state.postgres import faults
 from workhorse.state.postgres.standby import Notices, not_replicated
 from workhorse.state.postgres.transaction import ROLLBACK_SECONDS, TORN
@@ -36,9 +36,8 @@ T = TypeVar("T")
 Params = Sequence[object] | Mapping[str, object]
 
 COMMIT: Final = Query("COMMIT")
-# The values of libpq's PQtransactionStatus.
+# A value of libpq's PQtransactionStatus.
 IDLE: Final = 0
-FAILED: Final = 3
 ENDED: Final = "the unit has ended with its reply, and its connection serves others now"
 SWALLOWED: Final = (
     "a statement of this unit failed and its error was swallowed. Put what may fail into a block of its own:"
