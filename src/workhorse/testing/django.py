@@ -217,9 +217,13 @@ def _serve(service: ASGIApp, environ: dict[str, Any], handler: Any) -> _Exchange
     # The test's connection stays open, as with Django's client.
     for signal in SIGNALS:
         signal.disconnect(CLOSE)
+    # Playwright's sync API leaves its loop marked as running in the test's thread, in which nothing of it runs now.
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - asyncio has these two for those who write event loops
+    asyncio._set_running_loop(None)  # noqa: SLF001
     try:
         async_to_sync(exchanged)()
     finally:
+        asyncio._set_running_loop(loop)  # noqa: SLF001
         for signal in SIGNALS:
             signal.connect(CLOSE)
         EXCHANGE.reset(token)

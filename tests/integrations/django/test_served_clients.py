@@ -1,5 +1,6 @@
 """A project's own tests with a `Service` around the project: Django's clients, in the test's thread and transaction."""
 
+import asyncio
 import io
 import json
 import unittest
@@ -215,6 +216,15 @@ def test_each_client_has_the_middleware_and_the_environment_of_its_test(project:
             assert CLIENT(REMOTE_USER="").get("/notes/").content == b""
             assert CLIENT().get("/notes/").content == b"nobody"
         assert CLIENT().get("/notes/").json() == {"notes": []}
+
+
+def test_a_loop_that_is_left_in_the_thread_of_the_test_is_no_hindrance(project: Project) -> None:
+    async def as_below_playwright() -> Any:
+        return CLIENT().get("/nowhere").status_code
+
+    project.configure(ALLOWED_HOSTS=["testserver"])
+    with served_clients(project.service()):
+        assert asyncio.run(as_below_playwright()) == 404
 
 
 def test_an_exception_reaches_the_test_when_django_lets_it_pass(project: Project) -> None:
