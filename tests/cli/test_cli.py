@@ -84,12 +84,12 @@ def test_a_target_that_does_not_exist_is_said(target: str, cli: Cli, database_ur
     assert target.partition(":")[0] in done.stderr or "MODULE:ATTRIBUTE" in done.stderr
 
 
-def test_migrate_lists_applies_and_is_done(cli: Cli, database_url: str) -> None:
+def test_migrate_lists_applies_and_is_done(cli: Cli, empty_database_url: str) -> None:
     names = [f"workhorse {migration.number:04}_{migration.name}\n" for migration in WORKHORSE.load()]
-    dry = cli("migrate", "--dry-run", DATABASE_URL=database_url)
+    dry = cli("migrate", "--dry-run", DATABASE_URL=empty_database_url)
     assert dry.stdout == "".join(f"lacks {name}" for name in names)
-    assert cli("migrate", DATABASE_URL=database_url).stdout == "".join(f"applying {name}" for name in names)
-    assert cli("migrate", DATABASE_URL=database_url).stdout == "the database is up to date\n"
+    assert cli("migrate", DATABASE_URL=empty_database_url).stdout == "".join(f"applying {name}" for name in names)
+    assert cli("migrate", DATABASE_URL=empty_database_url).stdout == "the database is up to date\n"
 
 
 def test_migrate_refuses_what_is_no_service(cli: Cli, database_url: str, tmp_path: Path) -> None:

@@ -149,8 +149,11 @@ OTHER = signer("w2.example/witness", COSIGNATURE)
 async def answering(*parts: bytes, again: int = 1, hang: bool = False) -> AsyncGenerator[str]:
     """A server that answers each request with these bytes, the last of them so many times."""
 
+    serving = set[Any]()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
+        serving.add(asyncio.current_task())
+        try:
             await reader.readuntil(b"\r\n\r\n")
             for part in parts:
                 writer.write(part)
@@ -160,7 +163,12 @@ async def answering(*parts: bytes, again: int = 1, hang: bool = False) -> AsyncG
             await writer.drain()
             if hang:
                 await reader.read()  # until the other side goes
-        writer.close()
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # it has gone
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -168,6 +176,8 @@ async def answering(*parts: bytes, again: int = 1, hang: bool = False) -> AsyncG
     finally:
         server.close()
         await server.wait_closed()
+        if serving:
+            await asyncio.wait(serving)  # before Python 3.12 the server does not
 
 
 def reply(status: str, body: bytes, *headers: str) -> bytes:

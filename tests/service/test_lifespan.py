@@ -142,10 +142,10 @@ def test_own_migrations_are_applied_in_development(
 
 
 def test_production_does_not_migrate_by_itself_and_says_the_command(
-    database_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    empty_database_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = load_settings(
-        tmp_path, environment="production", database={"url": database_url}, guard={"allowed_hosts": ["localhost"]}
+        tmp_path, environment="production", database={"url": empty_database_url}, guard={"allowed_hosts": ["localhost"]}
     )
     service = Service(FastAPI(), settings=settings)
 

@@ -22,6 +22,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
     return folder
 
 
+@pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    """An empty database of this test's own."""
+    return empty_database_url
+
+
 def own(package: Path) -> Migrations:
     return Migrations("own", package.parent.parent.name)
 
