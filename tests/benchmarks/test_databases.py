@@ -1,5 +1,7 @@
 """The books, read from a real database."""
 
+from pathlib import Path
+
 import psycopg
 import pytest
 
@@ -15,6 +17,7 @@ from benchmarks.bank.databases import (
 )
 from benchmarks.load.messages import AccountRange
 from benchmarks.processes import MeasurementError
+from workhorse.embedded import attach
 
 
 @pytest.fixture
@@ -70,8 +73,9 @@ def test_accounts_that_no_range_names_are_refused(bank_url: str) -> None:
         account_ranges(bank_url, "bank")
 
 
-def test_the_embedded_postgres_keeps_what_it_commits(database_url: str) -> None:
-    facts = read_facts(database_url)
+def test_the_embedded_postgres_keeps_what_it_commits(tmp_path: Path) -> None:
+    with attach(tmp_path, cache=False) as attachment:  # the one of the tests leaves its writes to the operating system
+        facts = read_facts(attachment.database_url)
     assert facts.durable
     assert facts.version.startswith("18")
 
