@@ -138,9 +138,9 @@ def test_our_engine_is_measured_and_leaves_no_job_and_no_process(database_url: s
 
 
 @pytest.mark.slow
-def test_an_engine_that_fails_says_why(database_url: str) -> None:
+def test_an_engine_that_fails_says_why(empty_database_url: str) -> None:
     async def main() -> None:
-        bench = Bench(name=OURS, entry=ENTRIES[OURS], servers=Servers(database=database_url, cache=""))
+        bench = Bench(name=OURS, entry=ENTRIES[OURS], servers=Servers(database=empty_database_url, cache=""))
         await bench.drain(10, 1)
 
     with pytest.raises(MeasurementError, match=r"workhorse: enqueue ended with code 1: (.|\n)*enqueue_jobs"):

@@ -22,8 +22,8 @@ INSTALLS = re.compile(r"^pip install ")
 
 
 @pytest.fixture
-def reader(tmp_path: Path, database_url: str) -> Iterator["Reader"]:
-    someone = Reader(tmp_path, database_url)
+def reader(tmp_path: Path, empty_database_url: str) -> Iterator["Reader"]:
+    someone = Reader(tmp_path, empty_database_url)
     yield someone
     someone.leave()
 
