@@ -10,6 +10,8 @@ JOBS    ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 # The slow tests wait more than they work.
 WAITING ?= $(shell expr $(JOBS) + 2)
 SECONDS ?= 600
+# Hundreds of processes are started here: each would compile again whatever it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-clinic demo-analytics test fast lint format crash soak wheel test-compiled browser fuzz attack audit-interop \
         bench-bank bench-growth bench-start bench-guard bench-connections bench-jobs bench-unit bench-django bench-cache bench-audit bench-analytics \
@@ -23,7 +25,7 @@ $(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) with Python $(VERSION) ..."
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps --editable .
 	@touch $(READY)
 

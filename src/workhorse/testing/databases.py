@@ -72,8 +72,12 @@ def migrated_database(url: str, migrations: Sequence[Migrations] = ()) -> str:
     """
     sets = [WORKHORSE, *migrations]
     template = _at(url, f"template_{_checksum(sets)}")
-    if not _exists(template):
-        _make_template(template, sets)
+    try:
+        return copy_database(template)
+    except StartupError as error:
+        if not isinstance(error.__cause__, psycopg.errors.InvalidCatalogName):
+            raise
+    _make_template(template, sets)
     return copy_database(template)
 
 
