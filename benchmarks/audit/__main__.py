@@ -3,8 +3,9 @@
     python -m benchmarks.audit
     python -m benchmarks.audit --quick
 
-Audited requests beside others (`requests`), sealing, verifying and proofs (`log`), sealed fields, and the export and
-erasure of a person (`personal`). No other ledger is measured: there is none that runs here beside an app's own tables.
+Audited requests beside others (`requests`), the history of a changed row beside that of django-auditlog and of
+SQLAlchemy-Continuum (`history`), sealing, verifying and proofs (`log`), sealed fields, and the export and erasure of a
+person (`personal`). No other ledger is measured: there is none that runs here beside an app's own tables.
 """
 
 import argparse
@@ -12,11 +13,11 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.audit import requests
+from benchmarks.audit import history, requests
 from benchmarks.audit.log import LogTimes, ProofTimes, time_log, time_proofs
 from benchmarks.audit.personal import FieldTimes, PersonTimes, time_fields, time_person
 from benchmarks.figures import Claim
@@ -36,8 +37,24 @@ EVENTS_A_SECOND: Final = 3_000
 PROOF_BYTES: Final = 1_024
 
 
-async def measure(*, events: int, personal_events: int, fields: int, rounds: int, folder: Path = FOLDER) -> str:
+async def measure(
+    *,
+    events: int,
+    personal_events: int,
+    fields: int,
+    rounds: int,
+    folder: Path = FOLDER,
+    contestants: Collection[str] = tuple(history.LINES),
+) -> str:
     """Measure all of it, and return what is to be printed.
+
+    Args:
+        events: how many are sealed.
+        personal_events: how many the person has.
+        fields: how many are sealed and opened.
+        rounds: of audited requests and of the history of changed rows.
+        folder: where the servers have their data.
+        contestants: of the history; the peers' libraries are only in the benchmarks' own environment.
 
     Raises:
         MeasurementError: something was not as it should have been; then there are no figures.
@@ -52,8 +69,15 @@ async def measure(*, events: int, personal_events: int, fields: int, rounds: int
             person = await time_person(url, events=personal_events)
         finally:
             await asyncio.to_thread(drop_database, url)
+        urls = {name: await asyncio.to_thread(migrated_database, attachment.database_url) for name in contestants}
+        try:
+            histories = await history.time_history(urls, rounds=rounds, changes=per_round)
+        finally:
+            for each in urls.values():
+                await asyncio.to_thread(drop_database, each)
     proofs = await asyncio.to_thread(time_proofs)
-    return f"{printed}\n\n{report(log, proofs, field, person)}"
+    told = [printed, history.table(histories), report(log, proofs, field, person)]
+    return "\n\n".join(told) + "".join(f"\n{claim}" for claim in history.claims(histories))
 
 
 def report(log: LogTimes, proofs: Sequence[ProofTimes], field: FieldTimes, person: PersonTimes) -> str:

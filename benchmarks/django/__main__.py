@@ -11,8 +11,8 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from benchmarks.django.lines import LINES
 from benchmarks.django.report import Cost, claims, table
 from benchmarks.processes import MeasurementError
 from benchmarks.program import conduct
+from benchmarks.turns import Contestant, started
 from workhorse.embedded import attach, drop_database, fresh_database
 from workhorse.migrations import WORKHORSE
 from workhorse.state.postgres.migrate import apply_migrations
@@ -32,9 +33,7 @@ from workhorse.testing.proxy import FaultProxy
 
 __all__ = ["Plan", "compare", "main"]
 
-ROOT: Final = Path(__file__).parents[2]
-FOLDER: Final = ROOT / "benchmarks" / ".workhorse"
-SECONDS: Final = 120.0
+FOLDER: Final = Path(__file__).parents[1] / ".workhorse"
 WARM_UP: Final = 20
 COUNTED: Final = 20
 
@@ -51,56 +50,10 @@ class Plan:
 QUICK: Final = Plan(rounds=2, requests=20)
 
 
-class Contestant:
-    """A project in a process of its own."""
-
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
-        self._name = name
-        self._process = process
-
-    async def serve(self, requests: int) -> float:
-        """Have it serve so many. Returns microseconds of CPU time per request.
-
-        Raises:
-            MeasurementError: it failed, or did not answer in time.
-        """
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(f"{requests}\n".encode())
-        async with asyncio.timeout(SECONDS):
-            while line := (await stdout.readline()).decode():
-                if line.startswith("cpu "):
-                    return float(line.split()[1])
-        raise MeasurementError(f"{self._name}: it ended before it had served {requests} requests")
-
-
-@asynccontextmanager
-async def started(name: str, django_url: str, service_url: str) -> AsyncGenerator[Contestant]:
+def project(name: str, django_url: str, service_url: str) -> AbstractAsyncContextManager[Contestant]:
     """A project, warm, which is ended with the block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "benchmarks.django.contestant",
-        name,
-        cwd=ROOT,
-        env={**os.environ, "DJANGO_DATABASE_URL": django_url, "SERVICE_DATABASE_URL": service_url},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        contestant = Contestant(name, process)
-        await contestant.serve(WARM_UP)
-        yield contestant
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            async with asyncio.timeout(10):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+    urls = {"DJANGO_DATABASE_URL": django_url, "SERVICE_DATABASE_URL": service_url}
+    return started("benchmarks.django.contestant", name, urls, warm_up=WARM_UP)
 
 
 async def count(name: str, url: str) -> float:
@@ -111,9 +64,9 @@ async def count(name: str, url: str) -> float:
         if moment.kind is MomentKind.ROUND_TRIP_ANSWERED:
             trips.append(moment.trip)
 
-    async with FaultProxy(url, watcher=watch) as proxy, started(name, proxy.url, url) as contestant:
+    async with FaultProxy(url, watcher=watch) as proxy, project(name, proxy.url, url) as contestant:
         trips.clear()
-        await contestant.serve(COUNTED)
+        await contestant.act(COUNTED)
         return len(trips) / COUNTED
 
 
@@ -133,11 +86,11 @@ async def compare(plan: Plan, *, folder: Path = FOLDER) -> str:
             for name, cost in costs.items():
                 cost.round_trips = await count(name, url)
             async with AsyncExitStack() as stack:
-                running = {name: await stack.enter_async_context(started(name, url, url)) for name in LINES}
+                running = {name: await stack.enter_async_context(project(name, url, url)) for name in LINES}
                 for number in range(plan.rounds):
                     # Back and forth, so that nobody always comes behind the same neighbour.
                     for name, one in list(running.items())[:: -1 if number % 2 else 1]:
-                        costs[name].cpu_us.append(await one.serve(plan.requests))
+                        costs[name].cpu_us.append(await one.act(plan.requests))
             with psycopg.connect(url, autocommit=True) as connection:
                 row = connection.execute("SELECT count(*) FROM notes").fetchone()
         finally:

@@ -1,18 +1,12 @@
 """One Django project in a process of its own, since Django has its settings once a process.
 
-It serves requests in the process, without a server, and tells its own CPU time:
-
-    > 100
-    < cpu 812.4
-
-Which project it is stands in its first argument: a key of `benchmarks.django.lines.LINES`.
+It serves requests in the process, without a server, and tells its own CPU time (`benchmarks.turns`). Which project it
+is stands in its first argument: a key of `benchmarks.django.lines.LINES`.
 """
 
 import asyncio
-import gc
 import os
 import sys
-import time
 from typing import Any, Final, cast
 
 from psycopg.conninfo import conninfo_to_dict
@@ -20,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 import django
 from benchmarks.django.lines import LINES, Line
 from benchmarks.guard.traffic import serve_one
+from benchmarks.turns import act
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.db import connection, connections, transaction
@@ -114,18 +109,15 @@ def scope_of(line: Line) -> Scope:
 
 
 async def serve(app: ASGIApp, line: Line) -> None:
-    """Serve what is asked for, line by line, until there is no more."""
+    """Serve what is asked for."""
     body = b"" if line.method == "GET" else BODY
-    while asked := (await asyncio.to_thread(sys.stdin.readline)).strip():
-        gc.collect()
-        began = time.process_time()
-        for _ in range(int(asked)):
-            answer = await serve_one(app, scope_of(line), body)
-            if answer.status != 200:
-                raise SystemExit(f"{line.title}: {answer.status} {answer.body[:300]!r}")
-        spent = (time.process_time() - began) / int(asked) * 1e6
-        sys.stdout.write(f"cpu {spent:.3f}\n")
-        sys.stdout.flush()
+
+    async def once() -> None:
+        answer = await serve_one(app, scope_of(line), body)
+        if answer.status != 200:
+            raise SystemExit(f"{line.title}: {answer.status} {answer.body[:300]!r}")
+
+    await act(once)
 
 
 async def run(line: Line) -> None:
