@@ -5,6 +5,7 @@ from workhorse.privacy.consent import Consent, Purpose
 from workhorse.privacy.data_map import DataMap, Field, classes_of, view
 from workhorse.privacy.export import Draft, Entry, Export, TooMuch
 from workhorse.privacy.export_page import export_page
+from workhorse.privacy.key_services import AwsKms, KeyServiceUnavailable
 from workhorse.privacy.keys import KeyWrapper, LocalKeys
 from workhorse.privacy.places import Blank, Delete, Keep, Place
 from workhorse.privacy.privacy import Privacy, Receipt
@@ -22,6 +23,7 @@ __all__ = [
     "PUBLIC",
     "SENSITIVE",
     "Access",
+    "AwsKms",
     "Blank",
     "BlindIndex",
     "CannotOpen",
@@ -36,6 +38,7 @@ __all__ = [
     "Export",
     "Field",
     "Keep",
+    "KeyServiceUnavailable",
     "KeyWrapper",
     "LocalKeys",
     "Place",

@@ -135,8 +135,8 @@ class Privacy:
         if production and isinstance(wrapper, LocalKeys) and not wrapper.dangerously_in_production:
             raise SettingsError(
                 "environment is production, and the keys of persons are wrapped by LocalKeys: whoever has a dump and"
-                " this process' environment has all of them. Wrap them by a key service (a KeyWrapper of two calls), or"
-                " take the risk: LocalKeys(..., dangerously_in_production=True)"
+                " this process' environment has all of them. Wrap them by a key service (AwsKms, or a KeyWrapper of two"
+                " calls), or take the risk: LocalKeys(..., dangerously_in_production=True)"
             )
 
     async def draft(self, work: Work, subject: str) -> Draft:
