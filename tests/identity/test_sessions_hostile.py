@@ -124,7 +124,16 @@ def test_a_session_lives_and_ends_the_same_on_every_store(backend: str, place: P
             secret = await bank.login(subject, cookie=planted, scopes=["read"], data={"n": 0})
             assert [await elsewhere.whose(one) for one in (planted, secret)] == ["", subject]
 
+            all_have_read = asyncio.Barrier(4)
+
             async def count() -> None:
+                session = await bank.sessions.current()
+                assert session is not None
+                async with asyncio.timeout(20):
+                    await all_have_read.wait()
+                await bank.sessions.write(session, {"n": session.data["n"] + 1})
+
+            async def count_later() -> None:
                 session = await bank.sessions.current()
                 assert session is not None
                 await asyncio.sleep(0.01)
@@ -141,7 +150,7 @@ def test_a_session_lives_and_ends_the_same_on_every_store(backend: str, place: P
             renewed = secret_of(await bank.ask(renew, cookie=secret, path="/known"))
             assert (await bank.ask(cookie=secret, path="/known")).status == 401
             assert (await elsewhere.ask(cookie=renewed, path="/vault")).status == 200
-            under_way = [bank.ask(count, cookie=renewed, path="/known") for _ in range(4)]
+            under_way = [bank.ask(count_later, cookie=renewed, path="/known") for _ in range(4)]
             await asyncio.gather(*under_way, elsewhere.ask(leave, cookie=renewed, path="/known"))
             assert (await bank.ask(cookie=renewed, path="/known")).status == 401
             assert await store.list(subject, now=time.time()) == []
