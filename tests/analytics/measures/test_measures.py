@@ -210,9 +210,9 @@ async def abort(database: Any, amounts: list[Decimal]) -> None:
             raise Given
 
 
-async def die_in_the_fold(database: Any) -> None:
+async def die_in_the_fold(database: Any, measures: Measures = MEASURES) -> None:
     """The reader is ended after it has counted, before it has committed."""
-    (feed,) = MEASURES.feeds
+    (feed,) = measures.feeds
 
     async def dying(work: Any, events: Any) -> None:
         await feed.handler(work, events)
@@ -232,6 +232,14 @@ async def die_in_the_fold(database: Any) -> None:
         ({"by": ("a", "a")}, "different paths"),
         ({"by": tuple("abcdefghi")}, "at most 8"),
         ({"version": 0}, "from 1 on"),
+        ({"distinct": "a b"}, "'debtor.country'"),
+        ({"window": ()}, "1 to 4"),
+        ({"window": ("1 minute", "90 seconds")}, "a multiple of the one before"),
+        ({"window": ("1 hour", "1 minute")}, "a multiple of the one before"),
+        ({"keep": "3 months"}, "keep='3 months'"),
+        ({"keep": "30 seconds"}, "less than a window"),
+        ({"keep": ("1 day", None)}, "one for each"),
+        ({"keep": "99999 days"}, "36600 days"),
     ],
 )
 def test_a_malformed_measure_is_refused_by_the_value_to_change(values: dict[str, Any], told: str) -> None:

@@ -1,6 +1,6 @@
 """Measures: figures that are kept up to date from the journal, exact whatever crashes."""
 
 from workhorse.analytics.measures.measure import Measure
-from workhorse.analytics.measures.measures import Measures, Row, forget_version
+from workhorse.analytics.measures.measures import Frequent, Measures, Row, forget_version
 
-__all__ = ["Measure", "Measures", "Row", "forget_version"]
+__all__ = ["Frequent", "Measure", "Measures", "Row", "forget_version"]

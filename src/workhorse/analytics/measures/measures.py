@@ -6,27 +6,41 @@ is asked for is read from the windows, not from the events.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from workhorse.analytics.measures.measure import Measure, path_of, seconds_of
+from workhorse.analytics.measures.measure import Measure, Window, path_of, seconds_of
 from workhorse.contracts import Database
 from workhorse.errors import SettingsError
 from workhorse.feeds import Feed, Recorded
 from workhorse.sql import Queries, load_queries
 from workhorse.units import Unit, Work
 
-__all__ = ["Measures", "Row"]
+__all__ = ["Frequent", "Measures", "Row", "forget_version"]
 
 PAGE: Final = 1_000
+BEST: Final = 256
+"""Most frequent values that can be asked for: what a window keeps."""
+SHARES: Final = (0.5, 0.9, 0.99)
+MAX_SHARES: Final = 100
+DISTINCT_ERROR: Final = 1 / math.sqrt(1024 - 2)
+"""The standard error of an estimate from the 1,024 least hashes, as a share of it (Beyer et al. 2007)."""
 IDLE_SECONDS: Final = 0.25
 """Figures are watched, so the first event after a pause must not wait long to be counted."""
 MAX_ROWS: Final = 1_000_000
 FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Frequent(NamedTuple):
+    """A value, and how often it was there at least."""
+
+    value: str
+    events: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +57,16 @@ class Row:
     min: Decimal | None
     max: Decimal | None
     average: Decimal | None
+    distinct: int | None = None
+    """How many different values there were."""
+    distinct_error: float = 0.0
+    """The standard error of `distinct` as a share of it; 0: it is exact."""
+    quantiles: Mapping[float, float | None] = field(default_factory=dict[float, float | None])
+    """The value of each share that was asked for, at most 1 % off; None: there was no value."""
+    top: Sequence[Frequent] = ()
+    """The most frequent values, the most frequent first."""
+    top_error: int = 0
+    """How much more often each of `top` may have been there, and at most one that is missing; 0: they are exact."""
 
 
 class Measures:
@@ -89,6 +113,8 @@ class Measures:
         window: str | None = None,
         by: Sequence[str] | None = None,
         only: Mapping[str, Any] | None = None,
+        quantiles: Sequence[float] = SHARES,
+        top: int = 10,
         at_most: int = 10_000,
     ) -> list[Row]:
         """What was measured, ordered by time.
@@ -98,20 +124,23 @@ class Measures:
             name: the measure's.
             since: the first window is the one that begins then or later.
             until: the last one begins before.
-            window: the length of time of a row, a multiple of the measure's own; by default that.
+            window: the length of time of a row, a multiple of the measure's shortest; by default that. It is read from
+                the longest window that the measure keeps, divides this one, and begins at `since` and `until`.
             by: what is told apart, of what the measure tells apart; by default all of it. `[]`: nothing.
             only: rows with these values alone, such as `{"currency": "EUR"}`.
+            quantiles: which, of a measure that has them: shares from 0 to 1.
+            top: how many of the most frequent values, of a measure that keeps them: at most 256.
             at_most: rows.
 
         Raises:
             KeyError: there is no such measure.
             ValueError: the window is no multiple, `by` or `only` names what the measure does not tell apart, a time has
-                no zone, or `at_most` is not between 1 and a million.
+                no zone, or a number is out of its range.
         """
         measure = self._known[name]
         seconds = measure.seconds if window is None else seconds_of(window, name)
         if seconds % measure.seconds:
-            raise ValueError(f"window={window!r} is no multiple of the {measure.window} of the measure {name!r}")
+            raise ValueError(f"window={window!r} is no multiple of the {measure.window!r} of the measure {name!r}")
         names = list(measure.by) if by is None else list(by)
         unknown = [path for path in (*names, *(only or ())) if path not in measure.by]
         if unknown:
@@ -120,20 +149,26 @@ class Measures:
             raise ValueError(f"since={since} and until={until} need a time zone")
         if not 1 <= at_most <= MAX_ROWS:
             raise ValueError(f"at_most={at_most} is not between 1 and {MAX_ROWS}")
-        cursor = await work.execute(
-            self._queries["read"],
-            {
-                "measure": name,
-                "version": measure.version,
-                "seconds": seconds,
-                "since": since,
-                "until": until,
-                "names": names,
-                "only": json.dumps(dict(only or {})),
-                "at_most": at_most,
-            },
-        )
-        return [
+        if len(quantiles) > MAX_SHARES or not all(0 <= share <= 1 for share in quantiles):
+            raise ValueError(f"quantiles={quantiles!r} are not up to {MAX_SHARES} shares from 0 to 1")
+        if not 1 <= top <= BEST:
+            raise ValueError(f"top={top} is not between 1 and {BEST}")
+        source = _serving(measure.windows, seconds, since, until)
+        asked = {
+            "measure": source.key,
+            "version": measure.version,
+            "own": source.seconds,
+            "keep": source.keep_seconds,
+            "seconds": seconds,
+            "since": since,
+            "until": until,
+            "names": names,
+            "only": json.dumps(dict(only or {})),
+            "at_most": at_most,
+            "shares": [float(share) for share in quantiles],
+            "best": top,
+        }
+        rows = [
             Row(
                 starts=row[0],
                 by=row[1],
@@ -144,31 +179,64 @@ class Measures:
                 max=row[6],
                 average=row[7],
             )
-            for row in await cursor.fetchall()
+            for row in await (await work.execute(self._queries["read"], asked)).fetchall()
         ]
+        if not measure.has_sketches:
+            return rows
+        sketches = await (await work.execute(self._queries["read_sketches"], asked)).fetchall()
+        return [_with_sketches(row, measure, found, quantiles) for row, found in zip(rows, sketches, strict=True)]
 
     def _folding(self, measure: Measure) -> "_Folding":
-        return _Folding(measure, self._queries["fold"])
+        return _Folding(measure, self._queries)
 
 
 class _Folding:
     """Counts the pages of one measure: the handler of its feed."""
 
-    def __init__(self, measure: Measure, query: Any) -> None:
-        self._query = query
+    def __init__(self, measure: Measure, queries: Queries) -> None:
+        self._queries = queries
+        self._windows = measure.windows
         self._params: dict[str, Any] = {
-            "measure": measure.name,
             "version": measure.version,
-            "seconds": measure.seconds,
             "names": list(measure.by),
             "paths": [_array(path_of(path, measure.name)) for path in measure.by],
         }
-        for name in ("sum", "min", "max", "average"):
-            path: str | None = getattr(measure, name)
+        for name, path in measure.paths.items():
             self._params[name] = None if path is None else path_of(path, measure.name)
 
     async def __call__(self, work: Work, events: Sequence[Recorded]) -> None:
-        await work.execute(self._query, {**self._params, "ids": [event.id for event in events]})
+        ids = [event.id for event in events]
+        for window in self._windows:
+            own = {"measure": window.key, "seconds": window.seconds, "keep": window.keep_seconds}
+            await work.execute(self._queries["fold"], {**self._params, **own, "ids": ids})
+            if window.keep_seconds is not None:
+                await work.execute(self._queries["drop_old"], {**self._params, **own})
+
+
+def _serving(windows: Sequence[Window], seconds: int, since: datetime, until: datetime) -> Window:
+    """The longest window from which rows of so many seconds between these times can be put together."""
+    for window in reversed(windows[1:]):
+        if seconds % window.seconds == 0 and all(
+            _seconds_since_1970(at) % window.seconds == 0 for at in (since, until)
+        ):
+            return window
+    return windows[0]
+
+
+def _seconds_since_1970(moment: datetime) -> float:
+    return (moment - EPOCH).total_seconds()
+
+
+def _with_sketches(row: Row, measure: Measure, found: Sequence[Any], shares: Sequence[float]) -> Row:
+    distinct, estimated, values, top, dropped = found
+    return replace(
+        row,
+        distinct=distinct if measure.distinct is not None else None,
+        distinct_error=DISTINCT_ERROR if estimated else 0.0,
+        quantiles=dict(zip(shares, values, strict=True)) if measure.quantiles is not None and values else {},
+        top=[Frequent(*one) for one in top],
+        top_error=dropped or 0,
+    )
 
 
 async def forget_version(database: Database, name: str, version: int) -> int:
