@@ -9,8 +9,10 @@ import pytest
 
 from tests.analytics.live.watchers import MEASURES, Shop, Watcher, in_a_shop
 from workhorse.analytics.live import Live
+from workhorse.analytics.measures import Measure, Measures
 from workhorse.errors import SettingsError
 from workhorse.feeds import FeedReader
+from workhorse.units import Unit
 
 
 def test_first_all_is_told_and_then_what_changes(database_url: str) -> None:
@@ -52,6 +54,31 @@ def test_several_measures_are_told_of_in_one_stream_each_with_its_own_changes(da
         assert list((await again.event(0)).data) == ["revenue"]
         await watcher.leave()
         await again.leave()
+
+    in_a_shop(database_url, script)
+
+
+def test_summaries_of_many_values_are_told_as_what_they_say(database_url: str) -> None:
+    measures = Measures(
+        [Measure("visits", of="visit.begun", by=("site",), distinct="visitor", quantiles="ms", top="page")]
+    )
+
+    async def script(shop: Shop) -> None:
+        async with Unit(shop.database) as work:
+            for visitor, ms, page in (("ann", 10, "/"), ("bob", 20, "/"), ("ann", 1000, "/a")):
+                await work.emit("visit.begun", subject="s", data={"visitor": visitor, "ms": ms, "page": page})
+        await FeedReader(shop.database, *measures.feeds).drain()
+        live = Live(measures, tick_seconds=0.02)
+        live.bind(shop.database)
+        watcher = Watcher(live.stream("visits"))
+        (row,) = (await watcher.event(0)).data["visits"]["rows"]
+        assert (row["events"], row["distinct"], row["top"], row["top_error"]) == (3, 2, [["/", 2], ["/a", 1]], 0)
+        assert row["quantiles"] == {
+            "0.5": pytest.approx(20, rel=0.0101),
+            "0.9": pytest.approx(20, rel=0.0101),
+            "0.99": pytest.approx(20, rel=0.0101),
+        }, "the value of the rank floor(share * 2)"
+        await watcher.leave()
 
     in_a_shop(database_url, script)
 

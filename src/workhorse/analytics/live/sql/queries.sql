@@ -19,7 +19,17 @@ SELECT c.place, c.begins, c.events, c.since, changed.starts, changed.by, changed
                                'by', m.by, 'events', m.events, 'rejected', m.rejected)
             || jsonb_strip_nulls(jsonb_build_object(
                    'sum', m.summed::text, 'min', m.least::text, 'max', m.greatest::text,
-                   'average', CASE WHEN m.averaged_of > 0 THEN (m.averaged / m.averaged_of)::text END)))::text AS figures
+                   'average', CASE WHEN m.averaged_of > 0 THEN (m.averaged / m.averaged_of)::text END,
+                   'distinct', workhorse.estimated_distinct(cardinality(m.distinct_hashes), m.distinct_hashes[1024]),
+                   'quantiles', (SELECT jsonb_object_agg(share, value)
+                                   FROM unnest(ARRAY[0.5, 0.9, 0.99],
+                                               workhorse.estimated_quantiles(m.quantiles, ARRAY[0.5, 0.9, 0.99]))
+                                        AS of (share, value)
+                                  WHERE m.quantiles IS NOT NULL),
+                   'top', (SELECT jsonb_agg(jsonb_build_array(best.key, best.often) ORDER BY best.often DESC, best.key)
+                             FROM (SELECT key, value::bigint AS often FROM jsonb_each_text(m.top -> 'counts')
+                                    ORDER BY often DESC, key LIMIT 10) AS best),
+                   'top_error', (m.top ->> 'dropped')::bigint)))::text AS figures
       FROM workhorse.measures m
      WHERE (c.begins, c.events) IS DISTINCT FROM (c.began, c.given)
        AND m.measure = c.measure AND m.version = c.version AND m.starts >= to_timestamp(c.since)
