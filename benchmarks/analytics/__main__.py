@@ -2,12 +2,14 @@
 
     python -m analytics exports
     python -m analytics imports
+    python -m analytics measures
     python -m analytics exports --rows 5000000
 
 `exports`: rows per second from the database to an Arrow stream's end, and to the end of the usual endpoint's JSON (an
 ORM's objects, validated and written by pydantic), beside COPY in binary form whose bytes nobody reads, and bare ADBC.
 Memory is what the process grew by. `imports`: rows per second of a Parquet and of a CSV file, checked, in short
-transactions, beside COPY of bytes that were made before.
+transactions, beside COPY of bytes that were made before. `measures`: how fast events are counted, how soon that is
+seen, and how fast a year of it is read (`measuring`); its rows are events, one a minute.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from typing import Any, Final
 
 import psycopg
 
+from benchmarks.analytics.measuring import measures
 from benchmarks.figures import Claim
 from benchmarks.processes import MeasurementError
 from benchmarks.program import conduct
@@ -43,6 +46,9 @@ FILL: Final = """INSERT INTO ledger SELECT gen_random_uuid(), g, g * 7, 'EUR', n
     'payment number ' || g, jsonb_build_object('channel', 'web', 'n', g), g * 0.000137 FROM generate_series(1, %s) g"""
 # The usual endpoint is so slow that a share of the rows tells its rate.
 USUAL_SHARE: Final = 20
+ROWS: Final = 1_000_000
+YEAR: Final = 365 * 24 * 60
+"""Of one a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,16 +264,21 @@ def report(figures: Sequence[Figure], claims: Sequence[Claim]) -> str:
 
 
 async def measure(what: str, rows: int) -> str:
-    """Measure on a database of this run's own."""
+    """Measure on a database of this run's own.
+
+    Raises:
+        MeasurementError: something was not as it should have been; then there are no figures.
+    """
     with tempfile.TemporaryDirectory() as folder, attach(Path(folder), linger_seconds=0) as servers:
         url = fresh_database(servers.database_url)
         await apply_migrations(url, [WORKHORSE])
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"CREATE TABLE ledger ({COLUMNS})".encode())
-            connection.execute(FILL, (rows,))
-            connection.execute("VACUUM ANALYZE ledger")
+        if what != "measures":
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(f"CREATE TABLE ledger ({COLUMNS})".encode())
+                connection.execute(FILL, (rows,))
+                connection.execute("VACUUM ANALYZE ledger")
         try:
-            return await (exports if what == "exports" else imports)(url, rows)
+            return await {"exports": exports, "imports": imports, "measures": measures}[what](url, rows)
         finally:
             drop_database(url)
 
@@ -277,10 +288,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analytics", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("exports", "imports"))
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table (1000000)")
+    parser.add_argument("what", choices=("exports", "imports", "measures"))
+    parser.add_argument("--rows", type=int, help="rows of the table (1000000), or events (525600: a year)")
     given = parser.parse_args(arguments)
-    return conduct(measure(given.what, given.rows))
+    return conduct(measure(given.what, given.rows or (YEAR if given.what == "measures" else ROWS)))
 
 
 if __name__ == "__main__":
