@@ -19,7 +19,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -263,6 +263,13 @@ def report(figures: Sequence[Figure], claims: Sequence[Claim]) -> str:
     return "\n".join([*lines, "", *map(str, claims)])
 
 
+SUBJECTS: Final[dict[str, Callable[[str, int], Awaitable[str]]]] = {
+    "exports": exports,
+    "imports": imports,
+    "measures": measures,
+}
+
+
 async def measure(what: str, rows: int) -> str:
     """Measure on a database of this run's own.
 
@@ -278,7 +285,7 @@ async def measure(what: str, rows: int) -> str:
                 connection.execute(FILL, (rows,))
                 connection.execute("VACUUM ANALYZE ledger")
         try:
-            return await {"exports": exports, "imports": imports, "measures": measures}[what](url, rows)
+            return await SUBJECTS[what](url, rows)
         finally:
             drop_database(url)
 
@@ -288,7 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analytics", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("exports", "imports", "measures"))
+    parser.add_argument("what", choices=tuple(SUBJECTS))
     parser.add_argument("--rows", type=int, help="rows of the table (1000000), or events (525600: a year)")
     given = parser.parse_args(arguments)
     return conduct(measure(given.what, given.rows or (YEAR if given.what == "measures" else ROWS)))

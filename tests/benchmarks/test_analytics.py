@@ -3,12 +3,9 @@
 import asyncio
 import re
 
-import pytest
-
 from benchmarks.analytics.measuring import measures
 
 
-@pytest.mark.slow
 def test_a_short_year_is_counted_asked_for_and_seen(database_url: str) -> None:
     printed = asyncio.run(measures(database_url, 3_000, sightings=3))
     assert re.search(r"^counted, sketches +[0-9,]+ events/s$", printed, re.MULTILINE)
