@@ -10,7 +10,9 @@ import random
 import secrets
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,6 +35,9 @@ ORIGIN: Final = "benchmark.example/audit"
 SIZES: Final = (1_000_000, 10_000_000, 100_000_000)
 PROOFS: Final = 300
 HASH_BYTES: Final = 32
+TURNS_A_SECOND: Final = 10
+LOOK_SECONDS: Final = 0.02
+LAG_SECONDS: Final = 60.0
 # As wide as an event of the bank's.
 FILL: Final = """
 INSERT INTO workhorse.events (id, occurred_at, type, subject, data)
@@ -51,6 +56,8 @@ class LogTimes:
     seal_cpu_seconds: float
     """Of this process; the database's comes on top, on the other core where there is one."""
     verify_seconds: float
+    lags: list[float]
+    """Seconds from a commit to the checkpoint that covers it, at a steady rate of events; ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +75,14 @@ class ProofTimes:
         return self.hashes * HASH_BYTES
 
 
-async def time_log(url: str, *, events: int) -> LogTimes:
-    """Seal a journal of so many events in a migrated database, export it and verify the export.
+async def time_log(url: str, *, events: int, rate: int, seconds: float) -> LogTimes:
+    """Seal a journal of so many events in a migrated database, export it and verify the export; then let it grow.
+
+    Args:
+        url: the database.
+        events: are sealed as fast as it goes.
+        rate: of events a second that are committed while the sealer runs.
+        seconds: for so long.
 
     Raises:
         MeasurementError: not all of them were sealed, or the verifier found a fault.
@@ -94,9 +107,51 @@ async def time_log(url: str, *, events: int) -> LogTimes:
             took = time.perf_counter() - began
         if not report.ok:
             raise MeasurementError(f"the log that was just sealed does not verify: {report}")
+        lags = await _lags(sealer, url, rate=rate, seconds=seconds)
     finally:
         await database.close()
-    return LogTimes(sealed, wall, cpu, took)
+    return LogTimes(sealed, wall, cpu, took, lags)
+
+
+async def _lags(sealer: Sealer, url: str, *, rate: int, seconds: float) -> list[float]:
+    """How long after its commit each of ten transactions a second is covered by a signed checkpoint."""
+    size = "SELECT max(size) FROM workhorse.audit_checkpoints"
+    waiting: deque[tuple[int, float]] = deque()
+    lags: list[float] = []
+    running = asyncio.ensure_future(sealer.run())
+    try:
+        async with (
+            await psycopg.AsyncConnection.connect(url, autocommit=True) as writer,
+            await psycopg.AsyncConnection.connect(url, autocommit=True) as reader,
+            asyncio.timeout(seconds + LAG_SECONDS),
+        ):
+
+            async def signed() -> int:
+                row = await (await reader.execute(size.encode())).fetchone()
+                return int(row[0]) if row is not None else 0
+
+            async def look() -> None:
+                covered = await signed()
+                while waiting and waiting[0][0] <= covered:
+                    lags.append(time.perf_counter() - waiting.popleft()[1])
+                await asyncio.sleep(LOOK_SECONDS)
+
+            total, began = await signed(), time.perf_counter()
+            for turn in range(1, round(seconds * TURNS_A_SECOND) + 1):
+                await writer.execute(FILL, (rate // TURNS_A_SECOND,))
+                total += rate // TURNS_A_SECOND
+                waiting.append((total, time.perf_counter()))
+                while time.perf_counter() < began + turn / TURNS_A_SECOND:
+                    await look()
+            while waiting:
+                await look()
+    except TimeoutError as error:
+        raise MeasurementError(f"{len(waiting)} transactions were not sealed in {LAG_SECONDS:.0f} s") from error
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+    return sorted(lags)
 
 
 class Uniform:

@@ -45,6 +45,7 @@ def test_all_of_it_is_timed(tmp_path: Path) -> None:
     claims = [line.split()[1] for line in printed.splitlines() if line.startswith("claim ")]
     assert claims == [
         "audit-sealed-events-per-second",
+        "audit-lag-p99-seconds",
         "audit-verified-events-per-second",
         "audit-proof-bytes-at-100-million",
     ]
