@@ -126,11 +126,12 @@ bench-audit: $(READY) ## Time audited requests, sealing, verifying, proofs, seal
 	@$(BIN)/python benchmarks/environment.py
 	@benchmarks/.venv/bin/python -m benchmarks.audit $(ARGS)
 
-bench-analytics: $(READY) ## Time tables out and in beside an ORM, COPY and ADBC, and measures beside their events.
+bench-analytics: $(READY) ## Time tables out and in beside an ORM, COPY and ADBC, measures beside their events, and units beside a heavy query.
 	@$(BIN)/python benchmarks/environment.py
 	@cd benchmarks && .venv/bin/python -m analytics exports $(ARGS)
 	@cd benchmarks && .venv/bin/python -m analytics imports $(ARGS)
 	@cd benchmarks && .venv/bin/python -m analytics measures $(ARGS)
+	@cd benchmarks && .venv/bin/python -m analytics beside $(ARGS)
 
 lock: $(READY) ## Renew the locked requirements (all hashed, no registry named).
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt

@@ -3,13 +3,15 @@
     python -m analytics exports
     python -m analytics imports
     python -m analytics measures
+    python -m analytics beside
     python -m analytics exports --rows 5000000
 
 `exports`: rows per second from the database to an Arrow stream's end, and to the end of the usual endpoint's JSON (an
 ORM's objects, validated and written by pydantic), beside COPY in binary form whose bytes nobody reads, and bare ADBC.
 Memory is what the process grew by. `imports`: rows per second of a Parquet and of a CSV file, checked, in short
 transactions, beside COPY of bytes that were made before. `measures`: how fast events are counted, how soon that is
-seen, and how fast a year of it is read (`measuring`); its rows are events, one a minute.
+seen, and how fast a year of it is read (`measuring`); its rows are events, one a minute. `beside`:
+what a transaction waits for while somebody asks a heavy question (`beside`).
 """
 
 import argparse
@@ -26,6 +28,7 @@ from typing import Any, Final
 
 import psycopg
 
+from benchmarks.analytics.beside import beside
 from benchmarks.analytics.measuring import measures
 from benchmarks.figures import Claim
 from benchmarks.processes import MeasurementError
@@ -267,6 +270,7 @@ SUBJECTS: Final[dict[str, Callable[[str, int], Awaitable[str]]]] = {
     "exports": exports,
     "imports": imports,
     "measures": measures,
+    "beside": beside,
 }
 
 
