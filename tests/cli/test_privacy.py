@@ -87,6 +87,9 @@ def test_the_map_is_printed_compared_and_fails_for_what_nobody_has_classified(cl
     assert changed.returncode == 1
     assert "surgery.Ward.name is gone" in changed.stderr
     assert "surgery.Patient.phone is new (personal)" in changed.stderr
+    page = cli("privacy", "map", "surgery:service", "--format", "html")
+    assert page.returncode == 1, "the page is made, and a field still unclassified"
+    assert "<td>surgery.Patient.phone</td><td>personal</td>" in page.stdout
     assert cli("privacy", "map", "surgery:bare").returncode == 2
     assert "make it with --format json" in cli("privacy", "map", "surgery:wards", "--against", "none").stderr
 

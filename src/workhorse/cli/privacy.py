@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(title="what to do", metavar="VERB", required=True)
     map_ = verbs.add_parser("map", help="which field holds what (GDPR, article 30); fails if nobody has said of one")
     map_.add_argument("target", metavar="MODULE:SERVICE", help=TARGET)
-    map_.add_argument("--format", choices=("text", "json", "markdown"), default="text")
+    map_.add_argument("--format", choices=("text", "json", "markdown", "html"), default="text")
     map_.add_argument("--against", type=Path, metavar="FILE", help="fail (exit 1) where it differs from this JSON")
     map_.set_defaults(on_privacy=_map)
     export = verbs.add_parser("export", help="gather what is known of a person, for somebody to look through")
@@ -77,7 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _map(arguments: argparse.Namespace) -> int:
-    data_map = _privacy_of(arguments.target).data_map
+    from workhorse.privacy import map_page  # noqa: PLC0415 - most verbs need it not
+
+    privacy = _privacy_of(arguments.target)
+    data_map = privacy.data_map
     now = data_map.as_json()
     rows = [(str(row["model"]), str(row["field"]), str(row["class"] or "NOBODY HAS SAID")) for row in now]
     if arguments.format == "json":
@@ -85,6 +88,9 @@ def _map(arguments: argparse.Namespace) -> int:
     elif arguments.format == "markdown":
         sys.stdout.write("| model | field | class |\n|---|---|---|\n")
         sys.stdout.write("".join(f"| {' | '.join(row)} |\n" for row in rows))
+    elif arguments.format == "html":
+        kinds = load_service(arguments.target).events.values()
+        sys.stdout.write(map_page(privacy, title=arguments.target, events=kinds).decode() + "\n")
     else:
         widths = [max((len(row[at]) for row in rows), default=0) for at in range(3)]
         for row in rows:

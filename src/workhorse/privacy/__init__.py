@@ -7,6 +7,7 @@ from workhorse.privacy.export import Draft, Entry, Export, TooMuch
 from workhorse.privacy.export_page import export_page
 from workhorse.privacy.key_services import AwsKms, KeyServiceUnavailable
 from workhorse.privacy.keys import KeyWrapper, LocalKeys
+from workhorse.privacy.map_page import map_page
 from workhorse.privacy.places import Blank, Delete, Keep, Place
 from workhorse.privacy.privacy import Privacy, Receipt
 from workhorse.privacy.retention import Retention, forget_old
@@ -54,6 +55,7 @@ __all__ = [
     "export_page",
     "find_cards",
     "forget_old",
+    "map_page",
     "mask_cards",
     "view",
 ]

@@ -54,6 +54,11 @@ class Visibility:
                     known = self._columns.get(name, PUBLIC)
                     self._columns[name] = max(known, class_, key=STRICTNESS.index)
 
+    @property
+    def by_scope(self) -> Mapping[str, frozenset[DataClass]]:
+        """For each scope what it opens, beside what everybody may see."""
+        return dict(self._by_scope)
+
     def classes_for(self, principal: Principal) -> frozenset[DataClass]:
         """The classes that a caller may see."""
         return FOR_ALL.union(*(classes for scope, classes in self._by_scope.items() if scope in principal.scopes))
