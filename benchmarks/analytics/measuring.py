@@ -48,6 +48,8 @@ DIRECT: Final = b"""
     SELECT date_trunc('day', occurred_at, 'UTC'), data -> 'currency', count(*), sum((data ->> 'amount')::numeric)
       FROM workhorse.events WHERE type = 'order.placed' GROUP BY 1, 2 ORDER BY 1, 2
 """
+AT_ONCE: Final = 1_000
+"""Events of one transaction."""
 ASKED: Final = 20
 SEEN_SECONDS: Final = 30.0
 BESIDE: Final = 50
@@ -104,13 +106,14 @@ async def _database(url: str) -> AsyncGenerator[PostgresDatabase]:
 
 def _fill(url: str, events: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            b"INSERT INTO workhorse.events (id, occurred_at, type, subject, data)"
-            b" SELECT gen_random_uuid(), %s::timestamptz + n * interval '1 minute', 'order.placed', 'shop',"
-            b" jsonb_build_object('currency', 'EUR', 'amount', (n * 7 %% 100000 / 100.0)::text, 'customer', n %% 5003,"
-            b" 'country', 'c' || n %% 97) FROM generate_series(0, %s::int - 1) AS n",
-            (EPOCH, events),
-        )
+        for first in range(0, events, AT_ONCE):
+            connection.execute(
+                b"INSERT INTO workhorse.events (id, occurred_at, type, subject, data)"
+                b" SELECT gen_random_uuid(), %s::timestamptz + n * interval '1 minute', 'order.placed', 'shop',"
+                b" jsonb_build_object('currency', 'EUR', 'amount', (n * 7 %% 100000 / 100.0)::text,"
+                b" 'customer', n %% 5003, 'country', 'c' || n %% 97) FROM generate_series(%s::int, %s::int) AS n",
+                (EPOCH, first, min(first + AT_ONCE, events) - 1),
+            )
         connection.execute(b"VACUUM ANALYZE workhorse.events")
 
 
