@@ -163,6 +163,7 @@ class Measures:
             "since": since,
             "until": until,
             "names": names,
+            "whole": set(names) == set(measure.by),
             "only": json.dumps(dict(only or {})),
             "at_most": at_most,
             "shares": [float(share) for share in quantiles],

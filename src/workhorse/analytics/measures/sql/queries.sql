@@ -76,7 +76,9 @@ DELETE FROM workhorse.measures m
 -- The windows from a time until another, put together into wider ones, and over what is not asked for apart.
 WITH asked AS (
     SELECT to_timestamp(floor(extract(epoch FROM starts) / %(seconds)s) * %(seconds)s) AS starts,
-           (SELECT coalesce(jsonb_object_agg(name, m.by -> name), '{}') FROM unnest(%(names)s::text[]) AS name) AS by,
+           CASE WHEN %(whole)s THEN m.by
+                ELSE (SELECT coalesce(jsonb_object_agg(name, m.by -> name), '{}') FROM unnest(%(names)s::text[]) AS name)
+           END AS by,
            events, rejected, summed, least, greatest, averaged, averaged_of
       FROM workhorse.measures m
      WHERE measure = %(measure)s AND version = %(version)s AND starts >= %(since)s AND starts < %(until)s
@@ -96,7 +98,9 @@ SELECT starts, by, sum(events)::bigint, sum(rejected)::bigint, sum(summed), min(
 -- and the most frequent ones.
 WITH asked AS MATERIALIZED (
     SELECT to_timestamp(floor(extract(epoch FROM starts) / %(seconds)s) * %(seconds)s) AS starts,
-           (SELECT coalesce(jsonb_object_agg(name, m.by -> name), '{}') FROM unnest(%(names)s::text[]) AS name) AS by,
+           CASE WHEN %(whole)s THEN m.by
+                ELSE (SELECT coalesce(jsonb_object_agg(name, m.by -> name), '{}') FROM unnest(%(names)s::text[]) AS name)
+           END AS by,
            distinct_hashes, quantiles, top
       FROM workhorse.measures m
      WHERE measure = %(measure)s AND version = %(version)s AND starts >= %(since)s AND starts < %(until)s
