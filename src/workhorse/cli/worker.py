@@ -22,6 +22,7 @@ from workhorse.service.background import bind_caching, counting, open_control
 from workhorse.service.privacy import forgetting, guard_privacy
 from workhorse.service.rooms import open_rooms
 from workhorse.service.tables import asking
+from workhorse.service.warehouse import storing
 from workhorse.service.worker_endpoint import answering
 from workhorse.state.postgres.notices import PostgresNotices
 
@@ -72,6 +73,7 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
         bind_caching(service, rooms)
         await stack.enter_async_context(counting(service, rooms))
         await stack.enter_async_context(asking(service, rooms))
+        await stack.enter_async_context(storing(service, rooms))
         await stack.enter_async_context(answering(rooms))
         await stack.enter_async_context(forgetting(service, rooms))
         await stack.enter_async_context(relaying(database, service.relays, log=rooms.log, metrics=rooms.metrics))

@@ -57,6 +57,7 @@ from workhorse.service.rooms import Rooms, open_rooms
 from workhorse.service.stores import reply_keys
 from workhorse.service.supervision import say, tie_to_parent
 from workhorse.service.tables import asking
+from workhorse.service.warehouse import storing
 from workhorse.service.watching import watching
 from workhorse.settings import Settings, load_settings
 from workhorse.telemetry.metrics import Registry
@@ -68,6 +69,7 @@ from workhorse.units.idempotency import Caller, caller_of
 if TYPE_CHECKING:
     from workhorse.analytics.live import Live
     from workhorse.analytics.tables import Tables
+    from workhorse.analytics.warehouse import Warehouse
     from workhorse.caching import Caches, Leases
     from workhorse.feeds import Feed
     from workhorse.jobs import Job, Schedule
@@ -101,6 +103,7 @@ class Service:
         privacy: what the app knows of people: it seals what events say of them, and masks it in logs.
         tables: queries whose rows are answered as Arrow, Parquet, CSV or JSON, on connections of their own.
         live: measures that clients watch as they change, on a connection of their own.
+        warehouse: what is copied to an engine of its own, and asked there.
         database: where units run, such as `SQLAlchemyDatabase(engine)` over the app's own engine; by default a pool of
             the service's own. It has to lead to the database of the settings, where replies, jobs and events are.
         caller: names the sender of a request, as the scope of its Idempotency-Keys; by default the principal
@@ -130,6 +133,7 @@ class Service:
         privacy: "Privacy | None" = None,
         tables: "Tables | None" = None,
         live: "Live | None" = None,
+        warehouse: "Warehouse | None" = None,
         database: Database | None = None,
         caller: Caller = caller_of,
         own_errors: bool = False,
@@ -143,13 +147,18 @@ class Service:
         self._jobs = tuple(jobs)
         self._schedules = tuple(schedules)
         self._relays = tuple(relays)
-        self._feeds = (*feeds, *(relay.feed for relay in relays))
+        self._feeds = (
+            *feeds,
+            *(relay.feed for relay in relays),
+            *(warehouse.feeds if warehouse is not None else ()),
+        )
         self._privacy = privacy
         self._events = EventTypes(events, sealing=None if privacy is None else privacy.sealing)
         self._caches = caches
         self._leases = leases
         self._tables = tables
         self._watched = live
+        self._warehouse = warehouse
         self._database = database
         self._caller = caller
         self._given = settings
@@ -200,13 +209,18 @@ class Service:
 
     @property
     def feeds(self) -> "tuple[Feed, ...]":
-        """What reads the journal, those of the relays among them."""
+        """What reads the journal, those of the relays and of the warehouse among them."""
         return self._feeds
 
     @property
     def tables(self) -> "Tables | None":
         """What the app asks its database, as Arrow."""
         return self._tables
+
+    @property
+    def warehouse(self) -> "Warehouse | None":
+        """What is copied to an engine of its own."""
+        return self._warehouse
 
     @property
     def privacy(self) -> "Privacy | None":
@@ -314,6 +328,7 @@ class Service:
                     self._check_policies()  # again, since an app may add routes at its start
                     await stack.enter_async_context(counting(self, rooms))
                     await stack.enter_async_context(asking(self, rooms))
+                    await stack.enter_async_context(storing(self, rooms))
                     await stack.enter_async_context(watching(self, rooms))
                     await stack.enter_async_context(working(self, rooms))
                     await stack.enter_async_context(forgetting(self, rooms))

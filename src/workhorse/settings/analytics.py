@@ -14,6 +14,10 @@ class AnalyticsSettings(Record):
         default=None,
         description="Connection URL of the database that is asked. None: `database.replica_url`, else `database.url`.",
     )
+    warehouse_url: SecretStr | None = Field(
+        default=None,
+        description="Where the service's warehouse is: `postgresql://...` of another server, or `duckdb:` and a path.",
+    )
     connections: int = Field(
         default=2, ge=1, le=100, description="Queries that each worker process runs at a time; others wait."
     )

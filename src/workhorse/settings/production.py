@@ -46,6 +46,7 @@ def unsafe_settings(settings: Settings) -> list[UnsafeSetting]:
         ("database.replica_url", settings.database.replica_url),
         ("database.pooler_url", settings.database.pooler_url),
         ("analytics.url", settings.analytics.url),
+        ("analytics.warehouse_url", settings.analytics.warehouse_url),
     ):
         if (
             url is not None
@@ -151,6 +152,8 @@ def _local(host: str | None) -> bool:
 
 def _plain_text_postgres(url: str) -> bool:
     parts = urlsplit(url)
+    if parts.scheme == "duckdb":
+        return False  # a file
     if parts.scheme not in {"postgres", "postgresql"}:
         return True  # not a URL: where it leads cannot be told here
     query = parse_qs(parts.query)

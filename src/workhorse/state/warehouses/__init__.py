@@ -1,0 +1,1 @@
+"""The engines that events are copied to, one a file."""
