@@ -146,22 +146,28 @@ class DuckEngine:
             raise SettingsError("the engine duckdb needs its library: pip install duckdb") from error
         with self._opening:
             if self._connection is None:
+                opening = duckdb.connect()
                 try:
-                    self._connection = duckdb.connect(str(self._path))
+                    # Under a name of its own: that of the file would hide the schema of the same name.
+                    opening.execute(f"ATTACH '{str(self._path).replace(chr(39), chr(39) * 2)}' AS attached")
                 except duckdb.IOException as error:
+                    opening.close()
                     raise DatabaseUnavailable(
                         f"The warehouse {self._path} cannot be opened; another process may have it."
                     ) from error
-                self._connection.execute("SET TimeZone = 'UTC'")
-            return self._connection.cursor()
+                self._connection = opening
+            cursor = self._connection.cursor()
+        cursor.execute("USE attached; SET TimeZone = 'UTC'")
+        return cursor
 
     def _put(self, cursor: Any, shape: Shape, rows: Sequence[CopiedRow]) -> int:
         with self._writing:
             self._prepare(cursor, shape)
             cursor.begin()
             try:
-                noted = cursor.execute(self._queries["place"], [shape.definition]).fetchone()
-                new = unseen(rows, noted, shape.definition)
+                # All of it is fetched, since a half-read result would hold the connection.
+                noted = cursor.execute(self._queries["place"], [shape.definition]).fetchall()
+                new = unseen(rows, noted[0] if noted else None, shape.definition)
                 if new:
                     cursor.register("given", _given(shape, new))
                     cursor.execute(self._append(shape))

@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS warehouse."{table}" (
 )
 
 -- name: columns
-SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'warehouse' AND table_name = ?
+SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = 'attached' AND table_schema = 'warehouse' AND table_name = ?
 
 -- name: place
 SELECT began, number FROM warehouse.positions WHERE definition = ?

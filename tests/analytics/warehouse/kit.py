@@ -1,0 +1,73 @@
+"""What the tests of the warehouse copy and ask, and the engines that they do it with."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.units.databases import open_database
+from workhorse.analytics.measures import Measure, Measures, Row
+from workhorse.analytics.warehouse import Column, CopiedTable, Warehouse
+from workhorse.feeds import FeedReader
+from workhorse.state.warehouses.opening import open_engine
+from workhorse.units import Unit
+
+ENGINES = ["postgres", "duckdb"]
+REVENUE = Measure(
+    "revenue",
+    of="transfer.posted",
+    by=("currency", "debtor.country"),
+    sum="amount",
+    min="amount",
+    max="amount",
+    average="amount",
+)
+TRANSFERS = CopiedTable(
+    "transfers",
+    of="transfer.posted",
+    columns=(Column("currency"), Column("country", "json", path="debtor.country"), Column("amount", "number")),
+)
+MEASURES = Measures([REVENUE])
+
+
+@asynccontextmanager
+async def opened(database_url: str, engine_url: str, *, table: CopiedTable = TRANSFERS) -> AsyncIterator[Any]:
+    """The journal's database, and a warehouse on the engine."""
+    engine = open_engine(engine_url, statement_timeout_seconds=30)
+    try:
+        async with open_database("pool", database_url) as database:
+            yield database, Warehouse([table], measures=[REVENUE], engine=engine)
+    finally:
+        await engine.close()
+
+
+async def drain(database: Any, *counted: Any) -> None:
+    """Read all that there is."""
+    for one in counted:
+        for feed in one.feeds:
+            while await FeedReader(database, feed).drain():
+                pass
+
+
+async def post(database: Any, *amounts: Any, currency: Any = "EUR", country: Any = "DE") -> None:
+    """Commit a transfer of each amount."""
+    async with Unit(database) as work:
+        for amount in amounts:
+            data = {"amount": amount, "currency": currency, "debtor": {"country": country}}
+            await work.emit("transfer.posted", subject="t", data=data)
+
+
+async def embedded(database: Any, **asked: Any) -> list[Row]:
+    """What the measures of the journal's own database tell."""
+    async with Unit(database) as work:
+        return await MEASURES.read(work, "revenue", **asked)
+
+
+def told(rows: list[Row]) -> list[str]:
+    """Rows in one order, for those of one window have none; with the digits of their numbers."""
+    return sorted(str((r.starts.isoformat(), sorted(r.by.items(), key=str), *exact(r))) for r in rows)
+
+
+def exact(row: Row) -> tuple[Any, ...]:
+    """The figures. Of the least and the greatest the digits may be those of any that are as great."""
+    least, most = (None if one is None else one.normalize() for one in (row.min, row.max))
+    return row.events, row.rejected, str(row.sum), str(least), str(most), str(row.average)
