@@ -7,8 +7,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,18 +21,31 @@ from workhorse.analytics.tables import TooManyRows
 from workhorse.analytics.warehouse import Column, CopiedTable, NotExact, Warehouse
 from workhorse.contracts.frames import QueryFailed
 from workhorse.contracts.warehouse import CopyBehind
-from workhorse.errors import SettingsError
+from workhorse.embedded import drop_database, fresh_database
+from workhorse.errors import DatabaseUnavailable, SettingsError
 from workhorse.feeds import Feed, FeedReader
+from workhorse.journal import EventType, EventTypes
+from workhorse.privacy import PERSONAL, LocalKeys, SubjectKeys
+from workhorse.privacy.events import EventSealing
 from workhorse.state.warehouses.opening import open_engine
 from workhorse.telemetry.metrics import Registry
 from workhorse.units import Unit
 
+KEY = b"k" * 32
 DIRECT = b"""
     SELECT count(*), sum((data->>'amount')::numeric), min((data->>'amount')::numeric), max((data->>'amount')::numeric)
       FROM workhorse.events WHERE type = 'transfer.posted'
 """
 ODD: list[Any] = ["12,50", "", None, True, [1], {"a": 1}, "1e9", "NaN", "9" * 200]
 MOMENT = datetime(2026, 3, 1, 10, 0, 59, 999_999, tzinfo=UTC)
+
+
+class Called(msgspec.Struct):
+    phone: Annotated[str, PERSONAL]
+    ward: str
+
+
+CALLED = EventType("patient.called", Called, person="patient/{subject}")
 
 
 def test_each_question_has_one_answer(database_url: str, engine_url: str) -> None:
@@ -171,6 +185,88 @@ def test_a_page_that_comes_again_is_there_once(database_url: str, engine_url: st
             assert [row.events for row in await warehouse.read("revenue", window="366 days")] == [3]
             await post(database, 4)
             await same(database_url, database, warehouse)
+
+    asyncio.run(main())
+
+
+def test_the_first_to_ask_and_to_copy_may_come_at_once(database_url: str, engine_url: str) -> None:
+    async def main() -> None:
+        async with opened(database_url, engine_url) as (database, warehouse):
+            await post(database, 1, 2)
+            await asyncio.gather(*(warehouse.read("revenue") for _ in range(8)), drain(database, warehouse))
+            await same(database_url, database, warehouse)
+
+    asyncio.run(main())
+
+
+def test_two_processes_that_copy_put_each_event_once(database_url: str, engine_url: str) -> None:
+    async def main() -> None:
+        async with opened(database_url, engine_url) as (database, warehouse):
+            (feed,) = warehouse.feeds
+            page: list[Any] = []
+
+            async def keep(work: Any, events: Any) -> None:
+                page.append(events)
+                raise Given
+
+            await post(database, *range(20))
+            with suppress(Given):
+                await FeedReader(database, Feed(feed.name, keep, types=feed.types, repeatable=True)).drain()
+
+            async def put() -> None:
+                # As one does whose turn is over without its knowing, since its connection to the journal broke.
+                async with Unit(database) as work:
+                    await feed.handler(work, page[0])
+
+            await asyncio.gather(*(put() for _ in range(4)))
+            await same(database_url, database, warehouse)
+            await put()
+            await same(database_url, database, warehouse)
+
+    asyncio.run(main())
+
+
+def test_copying_goes_on_after_the_engine_was_away(database_url: str, second_server: Any) -> None:
+    url = fresh_database(second_server.database_url)
+
+    async def main() -> None:
+        async with opened(database_url, url) as (database, warehouse):
+            await post(database, 1)
+            await drain(database, warehouse)
+            with psycopg.connect(url, autocommit=True) as sql:
+                sql.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            await post(database, 2)
+            with pytest.raises(DatabaseUnavailable):
+                await drain(database, warehouse)
+            await same(database_url, database, warehouse)
+        async with opened(database_url, url.replace("5432", "1")) as (database, warehouse):
+            with pytest.raises(DatabaseUnavailable):
+                await warehouse.read("revenue")
+
+    asyncio.run(main())
+    drop_database(url)
+
+
+def test_what_is_sealed_stays_sealed(database_url: str, engine_url: str) -> None:
+    keys = SubjectKeys(LocalKeys([KEY]))
+    sealing = EventSealing(keys)
+    calls = CopiedTable("calls", of="patient.called", columns=(Column("phone", "json", personal=True), Column("ward")))
+    # Whoever has not declared the kinds takes it for text.
+    texts = CopiedTable("texts", of="patient.called", columns=(Column("phone"),))
+
+    async def main() -> None:
+        async with opened(database_url, engine_url) as (database, other):
+            async with Unit(database, events=EventTypes([CALLED], sealing=sealing)) as work:
+                await work.emit(CALLED, subject="7", data=Called("555-1234", "B"))
+            warehouse = Warehouse([calls, texts], engine=other._engine)
+            await drain(database, warehouse)
+            for query in ("SELECT phone, ward FROM warehouse.calls", "SELECT phone, phone__odd FROM warehouse.texts"):
+                (row,) = (await warehouse.arrow(query)).to_pylist()
+                assert "$sealed" in str(row)
+                assert "555-1234" not in str(row)
 
     asyncio.run(main())
 

@@ -71,10 +71,12 @@ class DuckEngine:
     async def measure(self, question: Question) -> list[MeasuredRow]:
         """See `contracts.warehouse.Engine`."""
         made = asked(self._queries["measure"], question, place="?", types=TYPES)
-        kinds = [question.shape.columns[name] for name in question.by]
+        kinds: list[Kind] = [question.shape.columns[name] for name in question.by]
 
         def measured(cursor: Any) -> list[tuple[Any, ...]]:
-            self._prepare(cursor, question.shape)
+            if question.shape.definition not in self._ready:
+                with self._writing:
+                    self._prepare(cursor, question.shape)
             rows: list[tuple[Any, ...]] = cursor.execute(made.statement, made.params).fetchall()
             return rows
 
@@ -180,6 +182,7 @@ class DuckEngine:
             return len(new)
 
     def _prepare(self, cursor: Any, shape: Shape) -> None:
+        """Make what is missing. Called by whoever has the turn to write: two that make a table would be in conflict."""
         if shape.definition in self._ready:
             return
         cursor.execute(self._queries["prepare"].format(table=shape.table))
