@@ -17,7 +17,7 @@ from workhorse.errors import WorkhorseError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CopiedRow", "CopyBehind", "Engine", "Kind", "MeasuredRow", "Place", "Question", "Shape"]
+__all__ = ["CopiedRow", "CopyBehind", "Engine", "JournalSetBack", "Kind", "MeasuredRow", "Place", "Question", "Shape"]
 
 Kind = Literal["text", "number", "json"]
 """`text`: a JSON string. `number`: an exact number, from a JSON number or the text of one. `json`: whatever it is."""
@@ -37,6 +37,17 @@ class CopyBehind(WorkhorseError):
         )
 
 
+class JournalSetBack(WorkhorseError):
+    """The journal has other events than those that were copied from it: it was restored to an earlier time."""
+
+    def __init__(self, definition: str, given: Place) -> None:
+        super().__init__(
+            f"the journal gives {definition!r} other events at {given} than it gave before: it was restored to an"
+            " earlier time, and the engine has events that it has no more. `await warehouse.recopy(database, table,"
+            " clear=True)` empties the table and copies all anew"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """A table, as one definition of it has it."""
@@ -46,6 +57,8 @@ class Shape:
     """Names this definition. Several may be copied into one table at once, as while a new version is rolled out."""
     columns: Mapping[str, Kind]
     """Beside `id`, `type`, `occurred_at` and `subject`, which every table has."""
+    subject: bool
+    """Whether this definition copies the subject."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +126,23 @@ class Engine(Protocol):
     async def append(self, shape: Shape, rows: Sequence[CopiedRow]) -> int:
         """Put rows into a table, and note the place of the last, in one transaction. Returns how many were put.
 
-        Rows at a place that was noted before, or before it, are left out; a row whose id is there already gets the
-        columns of this shape. A table or column that is missing is made.
+        Rows at a place that was noted before, or before it, are left out, and must be there; a row whose id is there
+        gets the columns of this shape. A table or column that is missing is made.
 
         Raises:
             DatabaseUnavailable: the engine cannot be reached.
             QueryFailed: the engine refused it. Nothing was put.
             CopyBehind: rows are missing between what is there and these.
+            JournalSetBack: other rows were put at the places of these.
             SettingsError: a column is there, and of another kind.
+        """
+        ...
+
+    async def clear(self, shape: Shape) -> None:
+        """Delete the rows of the table, and the note of this shape.
+
+        Raises:
+            DatabaseUnavailable, QueryFailed, SettingsError: as `append`.
         """
         ...
 

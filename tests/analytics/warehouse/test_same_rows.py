@@ -20,7 +20,7 @@ from workhorse.analytics.measures import Measure
 from workhorse.analytics.tables import TooManyRows
 from workhorse.analytics.warehouse import Column, CopiedTable, NotExact, Warehouse
 from workhorse.contracts.frames import QueryFailed
-from workhorse.contracts.warehouse import CopyBehind
+from workhorse.contracts.warehouse import CopyBehind, JournalSetBack
 from workhorse.embedded import drop_database, fresh_database
 from workhorse.errors import DatabaseUnavailable, SettingsError
 from workhorse.feeds import Feed, FeedReader
@@ -297,6 +297,8 @@ def test_a_new_column_is_filled_in_old_rows_while_the_old_definition_goes_on(
             table = await wider.arrow("SELECT place, count(*) AS n FROM warehouse.transfers GROUP BY place ORDER BY n")
             assert [str(value) for value in table["place"].to_pylist()] == ["7", "None"]
             assert table["n"].to_pylist() == [1, 3]
+            subjects = await wider.arrow("SELECT subject FROM warehouse.transfers ORDER BY subject")
+            assert subjects.column(0).to_pylist() == ["t", "t", "t", "x"]
 
     asyncio.run(main())
 
@@ -315,6 +317,27 @@ def test_an_engine_that_was_set_back_is_found_and_copied_anew(database_url: str,
             with pytest.raises(CopyBehind, match="recopy"):
                 await drain(database, warehouse)
             await warehouse.recopy(database, "transfers")
+            await same(database_url, database, warehouse)
+
+    asyncio.run(main())
+
+
+def test_a_journal_that_was_restored_to_an_earlier_time_is_found(database_url: str, engine_url: str) -> None:
+    async def main() -> None:
+        async with opened(database_url, engine_url) as (database, warehouse):
+            await post(database, 1, 2, 3)
+            await drain(database, warehouse)
+            with psycopg.connect(database_url, autocommit=True) as sql:
+                kept = sql.execute("SELECT seen::text, events FROM workhorse.feeds").fetchall()
+                await post(database, 4)
+                await drain(database, warehouse)
+                # As it was before the fourth, which nobody knows any more; then something else happens.
+                sql.execute("DELETE FROM workhorse.events WHERE data->>'amount' = '4'")
+                sql.execute("UPDATE workhorse.feeds SET seen = %s::pg_snapshot, events = %s", kept[0])
+            await post(database, 5)
+            with pytest.raises(JournalSetBack, match="clear=True"):
+                await drain(database, warehouse)
+            await warehouse.recopy(database, "transfers", clear=True)
             await same(database_url, database, warehouse)
 
     asyncio.run(main())

@@ -95,7 +95,9 @@ class CopiedTable:
         said = [self.of, str(self.subject), *(f"{c.name} {c.kind} {c.field_path}" for c in self.columns)]
         digest = hashlib.sha256("\n".join(said).encode()).hexdigest()[:12]
         columns: dict[str, Kind] = {column.name: column.kind for column in self.columns}
-        return Shape(table=self.name, definition=f"warehouse.{self.name}.{digest}", columns=columns)
+        return Shape(
+            table=self.name, definition=f"warehouse.{self.name}.{digest}", columns=columns, subject=self.subject
+        )
 
     def column_of(self, path: str) -> Column | None:
         """The column that has the field of this path."""

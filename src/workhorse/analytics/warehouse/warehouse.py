@@ -96,14 +96,22 @@ class Warehouse:
             for table in self._tables.values()
         ]
 
-    async def recopy(self, database: Database, table: str) -> None:
+    async def recopy(self, database: Database, table: str, *, clear: bool = False) -> None:
         """Copy the events that the journal still has anew, over what is there; for an engine that lost some.
+
+        Args:
+            database: the journal's.
+            table: its name.
+            clear: empty the table before; for a journal that was restored to an earlier time.
 
         Raises:
             KeyError: there is no such table.
+            DatabaseUnavailable, QueryFailed: the engine's.
         """
-        definition = self._tables[table].shape.definition
-        feed = next(feed for feed in self.feeds if feed.name == definition)
+        shape = self._tables[table].shape
+        feed = next(feed for feed in self.feeds if feed.name == shape.definition)
+        if clear:
+            await self._opened().clear(shape)
         await FeedReader(database, feed).restart("beginning")
 
     async def lag(self, work: Work, table: str) -> float:

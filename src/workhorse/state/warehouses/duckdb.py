@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from workhorse.contracts.frames import FrameSource, QueryFailed
-from workhorse.contracts.warehouse import CopiedRow, CopyBehind, Kind, MeasuredRow, Question, Shape
+from workhorse.contracts.warehouse import CopiedRow, CopyBehind, JournalSetBack, Kind, MeasuredRow, Question, Shape
 from workhorse.errors import DatabaseTimeout, DatabaseUnavailable, SettingsError
 from workhorse.sql import load_queries
 from workhorse.state.warehouses.asking import asked, odd_name, starts_of
 from workhorse.state.warehouses.decimals import PLACES, fits, quotient, scaled
-from workhorse.state.warehouses.places import unseen
+from workhorse.state.warehouses.places import check_there, unseen
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,6 +67,19 @@ class DuckEngine:
         if not rows:
             return 0
         return await self._run(lambda cursor: self._put(cursor, shape, rows))
+
+    async def clear(self, shape: Shape) -> None:
+        """See `contracts.warehouse.Engine`."""
+
+        def clear(cursor: Any) -> None:
+            with self._writing:
+                self._prepare(cursor, shape)
+                cursor.begin()
+                cursor.execute(self._queries["clear"].format(table=shape.table)).fetchall()
+                cursor.execute(self._queries["forget"], [shape.definition]).fetchall()
+                cursor.commit()
+
+        await self._run(clear)
 
     async def measure(self, question: Question) -> list[MeasuredRow]:
         """See `contracts.warehouse.Engine`."""
@@ -136,7 +149,7 @@ class DuckEngine:
             if isinstance(error, TimeoutError):
                 raise DatabaseTimeout("The engine took too long. Ask for less.") from None
             raise
-        except (SettingsError, DatabaseUnavailable, CopyBehind):
+        except (SettingsError, DatabaseUnavailable, CopyBehind, JournalSetBack):
             raise
         except Exception as error:
             raise QueryFailed(f"the engine refused it: {str(error).splitlines()[0][:300]}") from error
@@ -169,7 +182,11 @@ class DuckEngine:
             try:
                 # All of it is fetched, since a half-read result would hold the connection.
                 noted = cursor.execute(self._queries["place"], [shape.definition]).fetchall()
-                new = unseen(rows, noted[0] if noted else None, shape.definition)
+                new, there = unseen(rows, noted[0] if noted else None, shape.definition)
+                if there:
+                    known = self._queries["known"].format(table=shape.table)
+                    found = cursor.execute(known, [[str(row.id) for row in there]]).fetchall()
+                    check_there(there, found[0][0], shape.definition)
                 if new:
                     cursor.register("given", _given(shape, new))
                     cursor.execute(self._append(shape))
@@ -206,7 +223,9 @@ class DuckEngine:
             table=shape.table,
             names=", ".join([*names, *(f'"{name}"' for name in columns)]),
             values=", ".join(["id::UUID", *names[1:], *(f'"{name}"::{type_}' for name, type_ in columns.items())]),
-            updates=", ".join(f'"{name}" = excluded."{name}"' for name in ["subject", *columns]),
+            updates=", ".join(
+                f'"{name}" = excluded."{name}"' for name in [*(["subject"] if shape.subject else []), *columns]
+            ),
         )
 
 

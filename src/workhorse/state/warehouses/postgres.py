@@ -20,7 +20,7 @@ from workhorse.sql import load_queries
 from workhorse.state.postgres.faults import timed_out
 from workhorse.state.postgres.frames import PostgresFrames
 from workhorse.state.warehouses.asking import asked, odd_name, starts_of
-from workhorse.state.warehouses.places import unseen
+from workhorse.state.warehouses.places import check_there, unseen
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,11 +78,24 @@ class PostgresEngine:
                 await connection.execute(self._sql("first_place"), (shape.definition,))
                 cursor = await connection.execute(self._sql("place"), (shape.definition,))
                 noted = await cursor.fetchone()
-                new = unseen(rows, noted, shape.definition)
+                new, there = unseen(rows, noted, shape.definition)
+                if there:
+                    known = self._queries["known"].format(table=shape.table).encode()
+                    cursor = await connection.execute(known, ([row.id for row in there],))
+                    check_there(there, (await cursor.fetchone() or (0,))[0], shape.definition)
                 if new:
                     await connection.execute(self._append(shape), (_encoded(shape, new),))
                     await connection.execute(self._sql("move"), (*new[-1].place, shape.definition))
                 return len(new)
+
+    async def clear(self, shape: Shape) -> None:
+        """See `contracts.warehouse.Engine`."""
+        async with self._connection() as connection:
+            await self._prepare(connection, shape)
+            async with connection.transaction():
+                await connection.execute(self._sql("place"), (shape.definition,))
+                await connection.execute(self._queries["clear"].format(table=shape.table).encode())
+                await connection.execute(self._sql("forget"), (shape.definition,))
 
     async def measure(self, question: Question) -> list[MeasuredRow]:
         """See `contracts.warehouse.Engine`."""
@@ -191,7 +204,7 @@ class PostgresEngine:
         given = ["id uuid", "type text", "occurred_at timestamptz", "subject text", *(f'"{name}" text' for name in own)]
         names = ["id", "type", "occurred_at", "subject", *(f'"{name}"' for name in own)]
         values = [*names[:4], *(f'"{name}"::{kinds.get(name, "text")}' for name in own)]
-        updated = ["subject", *own]
+        updated = [*(["subject"] if shape.subject else []), *own]
         statement = self._queries["append"].format(
             table=shape.table,
             names=", ".join(names),

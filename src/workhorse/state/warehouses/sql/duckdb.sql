@@ -18,6 +18,16 @@ SELECT began, number FROM warehouse.positions WHERE definition = ?
 INSERT INTO warehouse.positions VALUES (?, ?, ?)
 ON CONFLICT (definition) DO UPDATE SET began = excluded.began, number = excluded.number
 
+-- name: known
+-- How many of these are there.
+SELECT count(*) FROM warehouse."{table}" WHERE id IN (SELECT unnest(?)::UUID)
+
+-- name: clear
+DELETE FROM warehouse."{table}"
+
+-- name: forget
+DELETE FROM warehouse.positions WHERE definition = ?
+
 -- name: append
 INSERT INTO warehouse."{table}" ({names})
 SELECT {values} FROM given

@@ -37,6 +37,16 @@ SELECT began, number FROM warehouse.positions WHERE definition = %s FOR UPDATE
 -- name: move
 UPDATE warehouse.positions SET began = %s, number = %s, moved_at = now() WHERE definition = %s
 
+-- name: known
+-- How many of these are there.
+SELECT count(*) FROM warehouse."{table}" WHERE id = ANY (%s)
+
+-- name: clear
+DELETE FROM warehouse."{table}"
+
+-- name: forget
+DELETE FROM warehouse.positions WHERE definition = %s
+
 -- name: append
 -- Numbers come as text, so that nothing makes doubles of them.
 INSERT INTO warehouse."{table}" ({names})
