@@ -1,7 +1,7 @@
 """Copies until it is killed, or until nothing is left: `DATABASE ENGINE WHEN`.
 
 WHEN is how many pages are put into the engine before the process kills itself, just after the engine has committed and
-before the journal's database has (0: just before both).
+before the journal's database has (0: just before both; -1: never). It says when a page begins.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ async def main(database_url: str, engine_url: str, when: int) -> None:
 
         async def copy(work: Any, events: Sequence[Recorded]) -> None:
             nonlocal pages
+            print("page", flush=True)
             if when == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             await feed.handler(work, events)
