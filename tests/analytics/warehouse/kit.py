@@ -21,12 +21,20 @@ REVENUE = Measure(
     max="amount",
     average="amount",
 )
+KEPT = Measure(
+    "kept",
+    of="transfer.posted",
+    by=("currency",),
+    window=("1 minute", "1 day"),
+    keep=("2 days", None),
+    sum="amount",
+)
 TRANSFERS = CopiedTable(
     "transfers",
     of="transfer.posted",
     columns=(Column("currency"), Column("country", "json", path="debtor.country"), Column("amount", "number")),
 )
-MEASURES = Measures([REVENUE])
+MEASURES = Measures([REVENUE, KEPT])
 
 
 @asynccontextmanager
@@ -35,7 +43,7 @@ async def opened(database_url: str, engine_url: str, *, table: CopiedTable = TRA
     engine = open_engine(engine_url, statement_timeout_seconds=30)
     try:
         async with open_database("pool", database_url) as database:
-            yield database, Warehouse([table], measures=[REVENUE], engine=engine)
+            yield database, Warehouse([table], measures=[REVENUE, KEPT], engine=engine)
     finally:
         await engine.close()
 
@@ -56,10 +64,10 @@ async def post(database: Any, *amounts: Any, currency: Any = "EUR", country: Any
             await work.emit("transfer.posted", subject="t", data=data)
 
 
-async def embedded(database: Any, **asked: Any) -> list[Row]:
+async def embedded(database: Any, name: str = "revenue", **asked: Any) -> list[Row]:
     """What the measures of the journal's own database tell."""
     async with Unit(database) as work:
-        return await MEASURES.read(work, "revenue", **asked)
+        return await MEASURES.read(work, name, **asked)
 
 
 def told(rows: list[Row]) -> list[str]:

@@ -59,3 +59,9 @@ def test_a_measure_needs_a_table_with_its_columns() -> None:
     ):
         with pytest.raises(SettingsError, match="no table of the warehouse"):
             Warehouse([table], measures=[measure])
+
+
+def test_a_measure_with_sketches_is_refused() -> None:
+    table = CopiedTable("transfers", of="transfer.posted", columns=(Column("amount", "number"),))
+    with pytest.raises(SettingsError, match="quantiles or top"):
+        Warehouse([table], measures=[Measure("m", of="transfer.posted", quantiles="amount")])

@@ -170,7 +170,7 @@ def test_a_copier_that_is_killed_loses_and_doubles_nothing(database_url: str, en
     for turn, when in enumerate((0, 1, 2)):
         asyncio.run(write(turn))
         assert subprocess.run([*command, str(when)], check=False, timeout=60, capture_output=True).returncode == -9
-    chance = random.Random()
+    chance = random.Random()  # noqa: S311 - it picks a moment
     for turn in range(3, 5):
         asyncio.run(write(turn))
         with subprocess.Popen([*command, "-1"], stdout=subprocess.PIPE) as copier:
@@ -272,6 +272,26 @@ def test_what_is_sealed_stays_sealed(database_url: str, engine_url: str) -> None
                 (row,) = (await warehouse.arrow(query)).to_pylist()
                 assert "$sealed" in str(row)
                 assert "555-1234" not in str(row)
+
+    asyncio.run(main())
+
+
+def test_windows_that_a_measure_keeps_no_more_are_not_told(database_url: str, engine_url: str) -> None:
+    async def main() -> None:
+        async with opened(database_url, engine_url) as (database, warehouse):
+            with psycopg.connect(database_url, autocommit=True) as sql:
+                for days in (0, 1, 3, 40):
+                    sql.execute(
+                        "INSERT INTO workhorse.events (id, occurred_at, type, subject, data) VALUES"
+                        " (gen_random_uuid(), now() - make_interval(days => %s), 'transfer.posted', 't',"
+                        ' \'{"amount": 1, "currency": "EUR"}\')',
+                        (days,),
+                    )
+            await drain(database, MEASURES, warehouse)
+            for window, rows in (("1 minute", 2), ("1 hour", 2), ("1 day", 4), ("2 days", None)):
+                here = await embedded(database, "kept", window=window)
+                assert told(await warehouse.read("kept", window=window)) == told(here)
+                assert rows is None or len(here) == rows
 
     asyncio.run(main())
 

@@ -20,7 +20,7 @@ from workhorse.feeds import Feed, Recorded
 from workhorse.sql import Queries, load_queries
 from workhorse.units import Unit, Work
 
-__all__ = ["Frequent", "Measures", "Row", "forget_version"]
+__all__ = ["Frequent", "Measures", "Row", "forget_version", "serving"]
 
 PAGE: Final = 1_000
 BEST: Final = 256
@@ -153,7 +153,7 @@ class Measures:
             raise ValueError(f"quantiles={quantiles!r} are not up to {MAX_SHARES} shares from 0 to 1")
         if not 1 <= top <= BEST:
             raise ValueError(f"top={top} is not between 1 and {BEST}")
-        source = _serving(measure.windows, seconds, since, until)
+        source = serving(measure.windows, seconds, since, until)
         asked = {
             "measure": source.key,
             "version": measure.version,
@@ -214,7 +214,7 @@ class _Folding:
                 await work.execute(self._queries["drop_old"], {**self._params, **own})
 
 
-def _serving(windows: Sequence[Window], seconds: int, since: datetime, until: datetime) -> Window:
+def serving(windows: Sequence[Window], seconds: int, since: datetime, until: datetime) -> Window:
     """The longest window from which rows of so many seconds between these times can be put together."""
     for window in reversed(windows[1:]):
         if seconds % window.seconds == 0 and all(

@@ -9,13 +9,13 @@ whatever is killed and when.
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from workhorse.analytics.measures import Measure, Row
-from workhorse.analytics.measures.measure import path_of, seconds_of
-from workhorse.analytics.measures.measures import EPOCH, FOREVER, MAX_ROWS
+from workhorse.analytics.measures.measure import Window, path_of, seconds_of
+from workhorse.analytics.measures.measures import EPOCH, FOREVER, MAX_ROWS, serving
 from workhorse.analytics.tables import Tables, TooManyRows
 from workhorse.analytics.warehouse.table import Column, CopiedTable
 from workhorse.contracts import Database
@@ -161,11 +161,12 @@ class Warehouse:
             raise ValueError(f"since={since} and until={until} need a time zone")
         if not 1 <= at_most <= MAX_ROWS:
             raise ValueError(f"at_most={at_most} is not between 1 and {MAX_ROWS}")
+        source = serving(measure.windows, seconds, since, until)
         question = Question(
             shape=table.shape,
-            own_seconds=measure.seconds,
+            own_seconds=source.seconds,
             seconds=seconds,
-            since=since,
+            since=max(since, _kept_since(source, time.time())),
             until=until,
             by=[_column(table, path).name for path in names],
             only={(column := _column(table, path)).name: _only(column, value) for path, value in (only or {}).items()},
@@ -207,6 +208,11 @@ class Warehouse:
         return self._engine
 
     def _table_of(self, measure: Measure) -> CopiedTable:
+        if measure.has_sketches:
+            raise SettingsError(
+                f"the measure {measure.name!r} has distinct, quantiles or top, which a warehouse does not tell by"
+                " measures: ask the engine for them with Warehouse.arrow, and give it a measure without them"
+            )
         numbers = [path for path in (measure.sum, measure.min, measure.max, measure.average) if path is not None]
         for table in self._tables.values():
             columns = [table.column_of(path) for path in (*measure.by, *numbers)]
@@ -267,6 +273,13 @@ class _Copying:
             for id_, type_, subject, occurred_at, values, odd in await cursor.fetchall()
         ]
         await self._warehouse.put(self._table, sorted(rows, key=lambda row: row.place))
+
+
+def _kept_since(window: Window, now: float) -> datetime:
+    """The beginning of the oldest window that a measure keeps; the rows of older ones are there, and not counted."""
+    if window.keep_seconds is None:
+        return EPOCH
+    return EPOCH + timedelta(seconds=(now - window.keep_seconds) // window.seconds * window.seconds)
 
 
 def _column(table: CopiedTable, path: str) -> Column:
