@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tests.analytics.warehouse.kit import opened
-from workhorse.feeds import Feed, FeedReader, Recorded
+from workhorse.feeds import FeedReader, Recorded
 
 
 async def main(database_url: str, engine_url: str, when: int) -> None:
@@ -31,7 +32,7 @@ async def main(database_url: str, engine_url: str, when: int) -> None:
             if pages == when:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        await FeedReader(database, Feed(feed.name, copy, types=feed.types, at_most=7, repeatable=True)).drain()
+        await FeedReader(database, replace(feed, handler=copy, at_most=7)).drain()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +26,7 @@ from workhorse.contracts.frames import QueryFailed
 from workhorse.contracts.warehouse import CopyBehind, JournalSetBack
 from workhorse.embedded import drop_database, fresh_database
 from workhorse.errors import DatabaseUnavailable, SettingsError
-from workhorse.feeds import Feed, FeedReader
+from workhorse.feeds import FeedReader
 from workhorse.journal import EventType, EventTypes
 from workhorse.privacy import PERSONAL, LocalKeys, SubjectKeys
 from workhorse.privacy.events import EventSealing
@@ -194,6 +195,21 @@ def test_a_page_that_comes_again_is_there_once(database_url: str, engine_url: st
     asyncio.run(main())
 
 
+def test_a_page_that_comes_again_has_no_event_that_committed_in_between(database_url: str, engine_url: str) -> None:
+    async def main() -> None:
+        async with opened(database_url, engine_url) as (database, warehouse):
+            unit = Unit(database)
+            work = await unit.__aenter__()
+            await work.emit("transfer.posted", subject="slow", data={"amount": "0.01", "currency": "EUR"})
+            await work.execute("SELECT pg_current_xact_id()")
+            await post(database, 1)
+            await die(database, warehouse, after=True)
+            await unit.__aexit__(None, None, None)
+            await same(database_url, database, warehouse)
+
+    asyncio.run(main())
+
+
 def test_the_first_to_ask_and_to_copy_may_come_at_once(database_url: str, engine_url: str) -> None:
     async def main() -> None:
         async with opened(database_url, engine_url) as (database, warehouse):
@@ -216,7 +232,7 @@ def test_two_processes_that_copy_put_each_event_once(database_url: str, engine_u
 
             await post(database, *range(20))
             with suppress(Given):
-                await FeedReader(database, Feed(feed.name, keep, types=feed.types, repeatable=True)).drain()
+                await FeedReader(database, replace(feed, handler=keep)).drain()
 
             async def put() -> None:
                 # As one does whose turn is over without its knowing, since its connection to the journal broke.
@@ -486,7 +502,7 @@ async def die(database: Any, warehouse: Warehouse, *, after: bool) -> None:
         raise Given
 
     with suppress(Given):
-        await FeedReader(database, Feed(feed.name, dying, types=feed.types, repeatable=True)).drain()
+        await FeedReader(database, replace(feed, handler=dying)).drain()
 
 
 async def same(database_url: str, database: Any, warehouse: Warehouse) -> None:
