@@ -430,6 +430,8 @@ def test_a_query_of_the_engine_comes_as_arrow_and_is_bounded(database_url: str, 
             )
             table = await warehouse.arrow(f"{query} GROUP BY currency", ["EUR"])
             assert table.to_pylist() == [{"currency": "EUR", "sum": Decimal("7.30")}]
+            raw = await warehouse._engine.arrow("SELECT id, currency FROM warehouse.transfers", (), max_rows=10)
+            assert raw["currency"].to_pylist() == ["EUR"] * 3
             with pytest.raises(TooManyRows):
                 await warehouse.arrow("SELECT id FROM warehouse.transfers", max_rows=2)
             with pytest.raises(QueryFailed):
