@@ -158,7 +158,7 @@ class DuckEngine:
         try:
             import duckdb  # noqa: PLC0415 - an optional library
         except ImportError as error:
-            raise SettingsError("the engine duckdb needs its library: pip install duckdb") from error
+            raise SettingsError("the engine duckdb needs its library: pip install 'workhorse[duckdb]'") from error
         with self._opening:
             if self._connection is None:
                 opening = duckdb.connect()
