@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import BigInteger, Text, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, configure_mappers, mapped_column
 
-from benchmarks.guard.traffic import serve_one
+from benchmarks.guard.traffic import request_scope, serve_one
 from benchmarks.turns import act
 
 __all__ = ["main"]
@@ -151,26 +151,13 @@ async def changed_by_workhorse(url: str, *, audited: bool) -> None:
             database={"url": url}, log={"access": False, "level": "error"}, jobs={"in_process": "off"}
         ),
     )
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "server": ("127.0.0.1", 8000),
-        "client": ("127.0.0.1", 41_234),
-        "scheme": "http",
-        "method": "POST",
-        "root_path": "",
-        "path": "/accounts/1",
-        "raw_path": b"/accounts/1",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), (b"content-length", b"0")],
-    }
     async with service_client(service):
         async with AsyncSession(engine) as orm, orm.begin():
             orm.add(Account(id=1, owner=OWNER, balance=0))
 
         async def once() -> None:
-            answer = await serve_one(service, {**scope, "state": {}})
+            headers = [(b"host", b"localhost"), (b"content-length", b"0")]
+            answer = await serve_one(service, request_scope("POST", "/accounts/1", headers))
             if answer.status != 200:
                 raise SystemExit(f"POST /accounts/1: {answer.status} {answer.body[:300]!r}")
 

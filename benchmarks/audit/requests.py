@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from fastapi import FastAPI, HTTPException
 
-from benchmarks.guard.traffic import serve_one
+from benchmarks.guard.traffic import request_scope, serve_one
 from benchmarks.processes import MeasurementError
 from benchmarks.program import conduct
 from workhorse import Audit, Migrations, Policy, Service, unit
@@ -151,20 +151,7 @@ async def _serve(service: Service, kind: str, name: str, count: int) -> None:
     method, status = KINDS[kind]
     path = f"/{name}/7"
     for _ in range(count):
-        scope: Scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "server": ("127.0.0.1", 8000),
-            "client": ("127.0.0.1", 41_234),
-            "scheme": "http",
-            "method": method,
-            "root_path": "",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": [(b"host", b"127.0.0.1:8000")],
-        }
+        scope = request_scope(method, path, [(b"host", b"127.0.0.1:8000")])
         answer = await serve_one(service, scope)
         if answer.status != status:
             raise MeasurementError(f"{method} {path}: {answer.status} {answer.body[:300]!r}")

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import django
 from benchmarks.django.lines import LINES, Line
-from benchmarks.guard.traffic import serve_one
+from benchmarks.guard.traffic import request_scope, serve_one
 from benchmarks.turns import act
 from django.conf import settings
 from django.core.asgi import get_asgi_application
@@ -91,21 +91,8 @@ def configure(line: Line) -> None:
 def scope_of(line: Line) -> Scope:
     """One request."""
     body = [] if line.method == "GET" else [(b"content-type", b"application/json"), (b"content-length", b"12")]
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "server": ("127.0.0.1", 8000),
-        "client": ("127.0.0.1", 41_234),
-        "scheme": "http",
-        "method": line.method,
-        "root_path": "",
-        "path": line.path,
-        "raw_path": line.path.encode(),
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), (b"accept", b"application/json"), (b"user-agent", b"bench"), *body],
-        "state": {},
-    }
+    headers = [(b"host", b"localhost"), (b"accept", b"application/json"), (b"user-agent", b"bench"), *body]
+    return request_scope(line.method, line.path, headers)
 
 
 async def serve(app: ASGIApp, line: Line) -> None:

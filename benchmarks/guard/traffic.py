@@ -30,6 +30,7 @@ __all__ = [
     "Method",
     "Traffic",
     "UnexpectedAnswer",
+    "request_scope",
     "serve_all",
     "serve_one",
 ]
@@ -165,6 +166,25 @@ class Cycle:
             self.answer.body += message.get("body", b"")
             if not message.get("more_body", False) and self.done is not None and not self.done.done():
                 self.done.set_result(None)
+
+
+def request_scope(method: str, path: str, headers: Headers) -> Scope:
+    """The scope of one request of a client on the same machine."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": ("127.0.0.1", 41_234),
+        "scheme": "http",
+        "method": method,
+        "root_path": "",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "state": {},
+    }
 
 
 async def serve_one(app: ASGIApp, scope: Scope, body: bytes = b"") -> Answer:

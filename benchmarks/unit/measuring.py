@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import psycopg
 
-from benchmarks.guard.traffic import serve_one
+from benchmarks.guard.traffic import request_scope, serve_one
 from benchmarks.processes import MeasurementError
 from benchmarks.unit.apps import EVENT, PATH, App, Wrote
 from benchmarks.unit.report import Cost
@@ -45,26 +45,13 @@ class Requests:
         """The next one."""
         self.sent += 1
         key = f"{self._name.replace(' ', '-')}-{next(self._numbers)}".encode()
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "server": ("127.0.0.1", 8000),
-            "client": ("127.0.0.1", 41_234),
-            "scheme": "http",
-            "method": "POST",
-            "root_path": "",
-            "path": PATH,
-            "raw_path": PATH.encode(),
-            "query_string": b"",
-            "headers": [
-                (b"host", b"api.example.com"),
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(self._body)),
-                (b"idempotency-key", key),
-            ],
-            "state": {},
-        }
+        headers = [
+            (b"host", b"api.example.com"),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(self._body)),
+            (b"idempotency-key", key),
+        ]
+        return request_scope("POST", PATH, headers)
 
     async def serve(self, app: ASGIApp, requests: int) -> None:
         """Have so many served, one after the other.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
-from moto.server import ThreadedMotoServer
 
+from tests.aws import aws_server, point_at
 from tests.privacy.test_subjects import opened, run, sealed_phone
 from tests.units.databases import Sql
 from workhorse.errors import SettingsError
@@ -21,23 +21,14 @@ NOWHERE = f"arn:aws:kms:{REGION}:123456789012:key/00000000-0000-4000-8000-000000
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with aws_server() as url:
+        yield url
 
 
 @pytest.fixture
 def kms(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client, as an administrator has one."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
+    point_at(server, monkeypatch)
     return AwsKms(NOWHERE)._client
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.audit.kit import LOG, ORIGIN, TRUST, log_of, signed
 from tests.audit.test_cli import KEY, typed
 from tests.audit.test_export import spread
 from tests.audit.test_witness import ROOTS
+from tests.aws import aws_server, point_at
 from tests.sealer.kit import Sql, emit, on_log, sealer, verify_export
 from tests.sealer.test_hostile_administrator import forked
 from workhorse.audit import verify
@@ -30,24 +30,14 @@ NUMBERS = itertools.count()
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with aws_server() as url:
+        yield url
 
 
 @pytest.fixture
 def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of a bucket that locks its objects."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
+    point_at(s3, monkeypatch)
     name = f"anchors-{next(NUMBERS)}"
     open_s3(f"s3://{name}", days=1).client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
     return f"s3://{name}/audit"

@@ -28,6 +28,7 @@ from workhorse.units import Unit
 
 if TYPE_CHECKING:
     from workhorse.privacy import Privacy
+    from workhorse.service import Service
 
 __all__ = ["NAME", "SUMMARY", "configure", "run"]
 
@@ -79,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _map(arguments: argparse.Namespace) -> int:
     from workhorse.privacy import map_page  # noqa: PLC0415 - most verbs need it not
 
-    privacy = _privacy_of(arguments.target)
+    service = load_service(arguments.target)
+    privacy = _privacy_in(service, arguments.target)
     data_map = privacy.data_map
     now = data_map.as_json()
     rows = [(str(row["model"]), str(row["field"]), str(row["class"] or "NOBODY HAS SAID")) for row in now]
@@ -89,8 +91,8 @@ def _map(arguments: argparse.Namespace) -> int:
         sys.stdout.write("| model | field | class |\n|---|---|---|\n")
         sys.stdout.write("".join(f"| {' | '.join(row)} |\n" for row in rows))
     elif arguments.format == "html":
-        kinds = load_service(arguments.target).events.values()
-        sys.stdout.write(map_page(privacy, title=arguments.target, events=kinds).decode() + "\n")
+        page = map_page(privacy, title=arguments.target, events=service.events.values())
+        sys.stdout.write(page.decode() + "\n")
     else:
         widths = [max((len(row[at]) for row in rows), default=0) for at in range(3)]
         for row in rows:
@@ -197,7 +199,11 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 
 def _privacy_of(target: str) -> "Privacy":
-    privacy = load_service(target).privacy
+    return _privacy_in(load_service(target), target)
+
+
+def _privacy_in(service: "Service", target: str) -> "Privacy":
+    privacy = service.privacy
     if privacy is None:
         raise SettingsError(f"{target!r} does not say what it knows of people: Service(privacy=Privacy(...))")
     return privacy

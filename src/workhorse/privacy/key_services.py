@@ -94,10 +94,10 @@ class AwsKms:
             CannotOpen: this was wrapped by another key, or for another subject, or changed, or the key is gone.
             KeyServiceUnavailable: the service did not do it.
         """
-        if not ARN.fullmatch(by) and self._before is not None:
-            return await self._before.unwrap(wrapped, by, subject)
         if not ARN.fullmatch(by):
-            raise CannotOpen(f"the key {by!r} that wrapped this one is none of AWS' Key Management Service")
+            if self._before is None:
+                raise CannotOpen(f"the key {by!r} that wrapped this one is none of AWS' Key Management Service")
+            return await self._before.unwrap(wrapped, by, subject)
         answer = await self._ask("decrypt", by, CiphertextBlob=wrapped, EncryptionContext=_bound_to(subject))
         return bytes(answer["Plaintext"])
 

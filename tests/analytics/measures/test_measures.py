@@ -1,34 +1,22 @@
 """Measures are exact: each is held against a query over the journal, whatever commits late, fails or is killed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.units.databases import Sql, open_database
+from tests.analytics.measures.kit import REVENUE, drain, post, run
+from tests.units.databases import Sql
 from workhorse.analytics.measures import Measure, Measures, forget_version
 from workhorse.errors import SettingsError
 from workhorse.feeds import Feed, FeedReader
-from workhorse.migrations import WORKHORSE
-from workhorse.state.postgres.migrate import apply_migrations
 from workhorse.units import Unit
 
-REVENUE = Measure(
-    "revenue",
-    of="transfer.posted",
-    by=("currency", "debtor.country"),
-    sum="amount",
-    min="amount",
-    max="amount",
-    average="amount",
-)
 MEASURES = Measures([REVENUE])
 # What REVENUE says in words of SQL, over the journal alone.
 DIRECT = """
@@ -36,35 +24,6 @@ DIRECT = """
            max((data->>'amount')::numeric)
       FROM workhorse.events WHERE type = 'transfer.posted' GROUP BY 1 ORDER BY 1
 """
-Script = Callable[[Any, Sql], Awaitable[Any]]
-
-
-def run(database_url: str, script: Script) -> Any:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-
-        def sql(statement: str, *params: object) -> list[tuple[Any, ...]]:
-            cursor = connection.execute(statement.encode(), params)
-            return cursor.fetchall() if cursor.description else []
-
-        async def main() -> Any:
-            await apply_migrations(database_url, [WORKHORSE])
-            async with open_database("pool", database_url) as database:
-                return await script(database, sql)
-
-        return asyncio.run(main())
-
-
-async def drain(database: Any, measures: Measures = MEASURES) -> None:
-    for feed in measures.feeds:
-        while await FeedReader(database, feed).drain():
-            pass
-
-
-async def post(database: Any, *amounts: Any, currency: str = "EUR", country: str = "DE") -> None:
-    async with Unit(database) as work:
-        for amount in amounts:
-            data = {"amount": amount, "currency": currency, "debtor": {"country": country}}
-            await work.emit("transfer.posted", subject="t", data=data)
 
 
 async def rows(database: Any, *, measures: Measures = MEASURES, **asked: Any) -> list[Any]:
@@ -76,9 +35,9 @@ def test_what_was_counted_is_what_the_journal_has(database_url: str) -> None:
     async def script(database: Any, sql: Sql) -> None:
         await post(database, "0.10", "0.20", 7)
         await post(database, "100000000000000000000.01", currency="JPY", country="JP")
-        await drain(database)
+        await drain(database, MEASURES)
         await post(database, "-1.005")
-        await drain(database)
+        await drain(database, MEASURES)
         total = await rows(database, by=["currency"], window="1 day")
         assert [(row.by, row.events, row.sum, row.min, row.max) for row in total] == [
             ({"currency": "EUR"}, 4, Decimal("6.295"), Decimal("-1.005"), Decimal(7)),
@@ -99,7 +58,7 @@ def test_what_is_no_number_is_rejected_and_told(database_url: str) -> None:
     async def script(database: Any, _sql: Sql) -> None:
         odd: list[Any] = ["12,50", "", None, True, [1], {"a": 1}, "1e9", "NaN", "0x10", "9" * 200]
         await post(database, *odd, "1.50")
-        await drain(database)
+        await drain(database, MEASURES)
         (row,) = await rows(database)
         assert (row.events, row.rejected, row.sum) == (11, 10, Decimal("1.50"))
 
@@ -116,7 +75,7 @@ def test_a_late_event_belongs_to_the_window_in_which_it_happened(database_url: s
                 " VALUES (gen_random_uuid(), %s, 'transfer.posted', 't', '{\"amount\": 1}')",
                 at,
             )
-            await drain(database)
+            await drain(database, MEASURES)
         found = await rows(database, by=[])
         assert [(row.starts, row.events) for row in found] == [
             (moment.replace(second=0), 2),
@@ -134,10 +93,10 @@ def test_a_new_version_is_counted_from_the_beginning_beside_the_old_one(database
 
     async def script(database: Any, sql: Sql) -> None:
         await post(database, 1, 2)
-        await drain(database)
+        await drain(database, MEASURES)
         await drain(database, newer)
         await post(database, 3)
-        await drain(database)
+        await drain(database, MEASURES)
         assert [row.sum for row in await rows(database, by=[], window="1 day")] == [6]
         assert [row.sum for row in await rows(database, measures=newer, window="1 day")] == [3]
         assert await forget_version(database, "revenue", 1) > 0
@@ -178,12 +137,12 @@ def test_after_any_order_of_commits_aborts_and_deaths_nothing_differs(database_u
                 elif step == "end slow" and slow:
                     await slow.pop(0).__aexit__(None, None, None)
                 elif step == "fold":
-                    await drain(database)
+                    await drain(database, MEASURES)
                 elif step == "fold and die":
                     await die_in_the_fold(database)
             for unit in slow:
                 await unit.__aexit__(None, None, None)
-            await drain(database)
+            await drain(database, MEASURES)
             found = await rows(database, by=["currency"], window="366 days")
             assert [(r.by["currency"], r.events, r.sum, r.min, r.max) for r in found] == sql(DIRECT)
             sql("TRUNCATE workhorse.events, workhorse.measures")

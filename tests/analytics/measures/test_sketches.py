@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.analytics.measures.test_measures import die_in_the_fold, drain, run
+from tests.analytics.measures.kit import drain, run
+from tests.analytics.measures.test_measures import die_in_the_fold
 from tests.units.databases import Sql
 from workhorse.analytics.measures import Measure, Measures, Row
 from workhorse.units import Unit

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tests.analytics.measures.test_measures import drain, run
+from tests.analytics.measures.kit import drain, run
 from tests.units.databases import Sql
 from workhorse.analytics.measures import Measure, Measures, Row, forget_version
 from workhorse.units import Unit
@@ -47,7 +47,6 @@ def test_a_year_is_read_from_its_days_and_says_what_its_minutes_say(database_url
     async def script(database: Any, sql: Sql) -> None:
         for hours in range(0, 40, 3):
             order(sql, TODAY - timedelta(hours=hours), customer=f"c{hours % 4}")
-        await drain(database)
         for measures in (MEASURES, fine):
             await drain(database, measures)
         assert windows_of(sql) == {"orders": 14 + 14, "orders@3600": 14, "orders@86400": 3}

@@ -4,23 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.analytics.measures.kit import REVENUE
 from tests.units.databases import open_database
 from workhorse.analytics.measures import Measure, Measures, Row
 from workhorse.analytics.warehouse import Column, CopiedTable, Warehouse
-from workhorse.feeds import FeedReader
 from workhorse.state.warehouses.opening import open_engine
 from workhorse.units import Unit
 
 ENGINES = ["postgres", "duckdb"]
-REVENUE = Measure(
-    "revenue",
-    of="transfer.posted",
-    by=("currency", "debtor.country"),
-    sum="amount",
-    min="amount",
-    max="amount",
-    average="amount",
-)
 KEPT = Measure(
     "kept",
     of="transfer.posted",
@@ -46,22 +37,6 @@ async def opened(database_url: str, engine_url: str, *, table: CopiedTable = TRA
             yield database, Warehouse([table], measures=[REVENUE, KEPT], engine=engine)
     finally:
         await engine.close()
-
-
-async def drain(database: Any, *counted: Any) -> None:
-    """Read all that there is."""
-    for one in counted:
-        for feed in one.feeds:
-            while await FeedReader(database, feed).drain():
-                pass
-
-
-async def post(database: Any, *amounts: Any, currency: Any = "EUR", country: Any = "DE") -> None:
-    """Commit a transfer of each amount."""
-    async with Unit(database) as work:
-        for amount in amounts:
-            data = {"amount": amount, "currency": currency, "debtor": {"country": country}}
-            await work.emit("transfer.posted", subject="t", data=data)
 
 
 async def embedded(database: Any, name: str = "revenue", **asked: Any) -> list[Row]:

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.analytics.warehouse.kit import MEASURES, REVENUE, TRANSFERS, drain, embedded, opened, post, told
+from tests.analytics.measures.kit import REVENUE, drain, post
+from tests.analytics.warehouse.kit import MEASURES, TRANSFERS, embedded, opened, told
 from workhorse.analytics.measures import Measure
 from workhorse.analytics.tables import TooManyRows
 from workhorse.analytics.warehouse import Column, CopiedTable, NotExact, Warehouse

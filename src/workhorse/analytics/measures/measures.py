@@ -20,7 +20,7 @@ from workhorse.feeds import Feed, Recorded
 from workhorse.sql import Queries, load_queries
 from workhorse.units import Unit, Work
 
-__all__ = ["Frequent", "Measures", "Row", "forget_version", "serving"]
+__all__ = ["Frequent", "Measures", "Row", "forget_version", "question_of"]
 
 PAGE: Final = 1_000
 BEST: Final = 256
@@ -138,22 +138,11 @@ class Measures:
                 no zone, or a number is out of its range.
         """
         measure = self._known[name]
-        seconds = measure.seconds if window is None else seconds_of(window, name)
-        if seconds % measure.seconds:
-            raise ValueError(f"window={window!r} is no multiple of the {measure.window!r} of the measure {name!r}")
-        names = list(measure.by) if by is None else list(by)
-        unknown = [path for path in (*names, *(only or ())) if path not in measure.by]
-        if unknown:
-            raise ValueError(f"the measure {name!r} does not tell {', '.join(unknown)} apart; it tells {measure.by!r}")
-        if since.tzinfo is None or until.tzinfo is None:
-            raise ValueError(f"since={since} and until={until} need a time zone")
-        if not 1 <= at_most <= MAX_ROWS:
-            raise ValueError(f"at_most={at_most} is not between 1 and {MAX_ROWS}")
+        seconds, names, source = question_of(measure, since, until, window, by, only, at_most)
         if len(quantiles) > MAX_SHARES or not all(0 <= share <= 1 for share in quantiles):
             raise ValueError(f"quantiles={quantiles!r} are not up to {MAX_SHARES} shares from 0 to 1")
         if not 1 <= top <= BEST:
             raise ValueError(f"top={top} is not between 1 and {BEST}")
-        source = serving(measure.windows, seconds, since, until)
         asked = {
             "measure": source.key,
             "version": measure.version,
@@ -214,7 +203,37 @@ class _Folding:
                 await work.execute(self._queries["drop_old"], {**self._params, **own})
 
 
-def serving(windows: Sequence[Window], seconds: int, since: datetime, until: datetime) -> Window:
+def question_of(
+    measure: Measure,
+    since: datetime,
+    until: datetime,
+    window: str | None,
+    by: Sequence[str] | None,
+    only: Mapping[str, Any] | None,
+    at_most: int,
+) -> tuple[int, list[str], Window]:
+    """The seconds of a row, what is told apart, and the window to read, of what `Measures.read` is asked.
+
+    Raises:
+        ValueError: as `Measures.read`.
+    """
+    seconds = measure.seconds if window is None else seconds_of(window, measure.name)
+    if seconds % measure.seconds:
+        raise ValueError(f"window={window!r} is no multiple of the {measure.window!r} of the measure {measure.name!r}")
+    names = list(measure.by) if by is None else list(by)
+    unknown = [path for path in (*names, *(only or ())) if path not in measure.by]
+    if unknown:
+        raise ValueError(
+            f"the measure {measure.name!r} does not tell {', '.join(unknown)} apart; it tells {measure.by!r}"
+        )
+    if since.tzinfo is None or until.tzinfo is None:
+        raise ValueError(f"since={since} and until={until} need a time zone")
+    if not 1 <= at_most <= MAX_ROWS:
+        raise ValueError(f"at_most={at_most} is not between 1 and {MAX_ROWS}")
+    return seconds, names, _serving(measure.windows, seconds, since, until)
+
+
+def _serving(windows: Sequence[Window], seconds: int, since: datetime, until: datetime) -> Window:
     """The longest window from which rows of so many seconds between these times can be put together."""
     for window in reversed(windows[1:]):
         if seconds % window.seconds == 0 and all(

@@ -14,8 +14,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from workhorse.analytics.measures import Measure, Row
-from workhorse.analytics.measures.measure import Window, path_of, seconds_of
-from workhorse.analytics.measures.measures import EPOCH, FOREVER, MAX_ROWS, serving
+from workhorse.analytics.measures.measure import Window, path_of
+from workhorse.analytics.measures.measures import EPOCH, FOREVER, question_of
 from workhorse.analytics.tables import Tables, TooManyRows
 from workhorse.analytics.warehouse.table import Column, CopiedTable
 from workhorse.contracts import Database
@@ -150,18 +150,7 @@ class Warehouse:
             DatabaseUnavailable, DatabaseTimeout, QueryFailed: the engine's.
         """
         measure, table = self._measures[name]
-        seconds = measure.seconds if window is None else seconds_of(window, name)
-        if seconds % measure.seconds:
-            raise ValueError(f"window={window!r} is no multiple of the {measure.window} of the measure {name!r}")
-        names = list(measure.by) if by is None else list(by)
-        unknown = [path for path in (*names, *(only or ())) if path not in measure.by]
-        if unknown:
-            raise ValueError(f"the measure {name!r} does not tell {', '.join(unknown)} apart; it tells {measure.by!r}")
-        if since.tzinfo is None or until.tzinfo is None:
-            raise ValueError(f"since={since} and until={until} need a time zone")
-        if not 1 <= at_most <= MAX_ROWS:
-            raise ValueError(f"at_most={at_most} is not between 1 and {MAX_ROWS}")
-        source = serving(measure.windows, seconds, since, until)
+        seconds, names, source = question_of(measure, since, until, window, by, only, at_most)
         question = Question(
             shape=table.shape,
             own_seconds=source.seconds,
