@@ -93,6 +93,52 @@ def test_a_key_whose_unit_rolls_back_is_not_remembered(database_url: str) -> Non
     run(database_url, script)
 
 
+def test_a_key_that_its_own_unit_has_read_again_is_not_remembered_either(database_url: str) -> None:
+    async def script(database: Any, sql: Sql) -> None:
+        keys = SubjectKeys(LocalKeys([OLD]))
+        with suppress(GivenUp):
+            async with Unit(database) as work:
+                await keys.cipher(work, "patient/1")
+                async with work.savepoint():
+                    await keys.cipher(work, "patient/1")
+                raise GivenUp
+        sealed = await sealed_phone(database, keys)
+        assert sql("SELECT count(*) FROM workhorse.subject_keys") == [(1,)]
+        assert await opened(database, SubjectKeys(LocalKeys([OLD])), sealed) == "555-1234"
+
+    run(database_url, script)
+
+
+def test_the_keys_of_many_are_asked_for_at_once(database_url: str) -> None:
+    class Counting:
+        """A unit that counts its statements."""
+
+        def __init__(self, work: Any) -> None:
+            self.work, self.statements = work, 0
+
+        async def execute(self, sql: str, params: Any) -> Any:
+            self.statements += 1
+            return await self.work.execute(sql, params)
+
+    async def script(database: Any, _sql: Sql) -> None:
+        everybody = [f"patient/{number}" for number in range(100)]
+        keys = SubjectKeys(LocalKeys([OLD]))
+        async with Unit(database) as work:
+            made = await keys.ciphers(work, everybody[:50])
+            await keys.erase(work, "patient/7", reason="asked for")
+        assert None not in made.values()
+        for ask, statements in ((SubjectKeys(LocalKeys([OLD])), 1), (keys, 1)):
+            async with Unit(database) as work:
+                counting: Any = Counting(work)
+                found = await ask.ciphers(counting, everybody, make=False)
+                assert counting.statements == statements
+            assert [subject for subject, cipher in found.items() if cipher is None] == ["patient/7", *everybody[50:]]
+            sealed = {name: cipher.seal("f", "x") for name, cipher in made.items() if cipher}
+            assert all(cipher.open("f", sealed[name]) == "x" for name, cipher in found.items() if cipher)
+
+    run(database_url, script)
+
+
 def test_an_erased_subject_can_be_read_by_nobody_and_gets_no_new_key(database_url: str) -> None:
     keys = SubjectKeys(LocalKeys([OLD]))
 

@@ -7,13 +7,17 @@ process may still read after an erasure.
 What was sealed stays where it is, in rows, events, backups and the audit log, and can be read by nobody any more.
 """
 
+import asyncio
+import json
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_bytes
-from typing import Final
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
+from workhorse.contracts import Query
 from workhorse.errors import PROBLEM_PREFIX, Problem
 from workhorse.privacy.keys import KeyWrapper
 from workhorse.privacy.sealing import KEY_BYTES, open_sealed, seal
@@ -26,6 +30,13 @@ KEEP_SECONDS: Final = 60.0
 MAX_KEPT: Final = 10_000
 MAX_SUBJECT: Final = 200
 MAX_REWRAPPED: Final = 1_000
+MAX_CALLS: Final = 16
+"""Calls to a key service at once."""
+
+T = TypeVar("T")
+Step: TypeAlias = Query | Coroutine[Any, Any, Any]
+_KeyRow: TypeAlias = tuple[str, bytes | None, str, bool]
+"""A subject, the wrapped key, by what it was wrapped, and whether this transaction has made it."""
 
 
 class Erased(Problem):
@@ -95,29 +106,74 @@ class SubjectKeys:
             CannotOpen: the key that wrapped it is not there, or the row was changed.
             ValueError: the subject is empty, too long, or has a NUL.
         """
-        if not 0 < len(subject) <= MAX_SUBJECT or "\0" in subject:
-            raise ValueError(f"a subject has 1 to {MAX_SUBJECT} characters, none of them NUL; this has {len(subject)}")
-        kept = self._kept.get(subject)
-        if kept is not None and time.monotonic() < kept[0]:
-            return kept[1]
-        row = await self._find(work, subject)
-        if row is None and not make:
-            raise Erased("Nothing was sealed for this person here.")
-        if row is None:
-            key = token_bytes(KEY_BYTES)
-            wrapped = await self.wrapper.wrap(key, subject)
-            await work.execute(self._queries["make"], (subject, wrapped, self.wrapper.current))
-            row = await self._find(work, subject)  # another's, if it came first
-            assert row is not None
-            if row[0] == wrapped:
-                # Not kept in memory: this unit may still roll back, and the key with it.
-                return SubjectCipher(subject, key)
-        stored, by = row
-        if stored is None:
+        found = (await self.ciphers(work, [subject], make=make))[subject]
+        if found is None:
             raise Erased
-        cipher = SubjectCipher(subject, await self.wrapper.unwrap(bytes(stored), by, subject))
-        self._keep(cipher)
-        return cipher
+        return found
+
+    async def ciphers(
+        self, work: Work, subjects: Collection[str], *, make: bool = True
+    ) -> dict[str, SubjectCipher | None]:
+        """The ciphers of many subjects, asked for at once; None for who was erased, or has no key and is to get none.
+
+        Raises:
+            CannotOpen, ValueError: as `cipher`.
+        """
+        steps = self.steps(subjects, make=make)
+        answer: Any = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                return cast("dict[str, SubjectCipher | None]", end.value)
+            if isinstance(step, Query):
+                answer = await (await work.execute(step.sql, step.params)).fetchall()
+            else:
+                answer = await step
+
+    def steps(self, subjects: Collection[str], *, make: bool) -> Generator[Step, Any, dict[str, SubjectCipher | None]]:
+        """What `ciphers` has to ask, one step after the other, for who asks the database in another way.
+
+        A step is a query, to be answered with all its rows, or something to await, with what it returns.
+        """
+        for subject in subjects:
+            if not 0 < len(subject) <= MAX_SUBJECT or "\0" in subject:
+                raise ValueError(
+                    f"a subject has 1 to {MAX_SUBJECT} characters, none of them NUL; this has {len(subject)}"
+                )
+        now = time.monotonic()
+        found: dict[str, SubjectCipher | None] = {}
+        asked: list[str] = []
+        for subject in dict.fromkeys(subjects):
+            kept = self._kept.get(subject)
+            if kept is not None and now < kept[0]:
+                found[subject] = kept[1]
+            else:
+                asked.append(subject)
+        rows: list[_KeyRow] = (yield self._query("find", asked)) if asked else []
+        keyless = sorted({*asked} - {row[0] for row in rows})
+        if keyless and make:
+            keys = {subject: token_bytes(KEY_BYTES) for subject in keyless}
+            wrapped: list[bytes] = yield _in_turns(self.wrapper.wrap, [(key, subject) for subject, key in keys.items()])
+            by = self.wrapper.current
+            lines = [[subject, key.hex(), by] for subject, key in zip(keyless, wrapped, strict=True)]
+            # Not kept in memory: this unit may still roll back, and the keys with it.
+            found |= {
+                subject: SubjectCipher(subject, keys[subject]) for (subject,) in (yield self._query("make", lines))
+            }
+            others = [subject for subject in keyless if subject not in found]
+            rows = [*rows, *((yield self._query("find", others)) if others else [])]
+        whole = [row for row in rows if row[1] is not None]
+        if not whole:
+            return {subject: found.get(subject) for subject in subjects}
+        opened: list[bytes] = yield _in_turns(
+            self.wrapper.unwrap, [(bytes(cast("bytes", key)), by, subject) for subject, key, by, _ in whole]
+        )
+        for (subject, _, _, own), key in zip(whole, opened, strict=True):
+            found[subject] = cipher = SubjectCipher(subject, key)
+            if not own:
+                self._keep(cipher)
+        return {subject: found.get(subject) for subject in subjects}
 
     async def erase(self, work: Work, subject: str, *, reason: str) -> Erasure:
         """Destroy the subject's key, with `work`. Who was erased before stays so, with the first time and reason.
@@ -155,9 +211,8 @@ class SubjectKeys:
             await work.execute(self._queries["rewrap"], (again, current, subject))
         return len(rows)
 
-    async def _find(self, work: Work, subject: str) -> tuple[bytes | None, str] | None:
-        row: tuple[bytes | None, str] | None = await (await work.execute(self._queries["find"], (subject,))).fetchone()
-        return row
+    def _query(self, name: str, content: Sequence[object]) -> Query:
+        return Query(self._queries[name], (json.dumps(content),))
 
     def _keep(self, cipher: SubjectCipher) -> None:
         if self._keep_seconds <= 0:
@@ -166,3 +221,11 @@ class SubjectKeys:
         self._kept.move_to_end(cipher.subject)
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
+
+
+async def _in_turns(call: Callable[..., Awaitable[T]], arguments: Sequence[tuple[object, ...]]) -> list[T]:
+    """Call it with each of the arguments, so many at once."""
+    done: list[T] = []
+    for first in range(0, len(arguments), MAX_CALLS):
+        done += await asyncio.gather(*(call(*given) for given in arguments[first : first + MAX_CALLS]))
+    return done

@@ -1,9 +1,15 @@
 -- name: find
-SELECT wrapped, wrapped_by FROM workhorse.subject_keys WHERE subject = %s
+-- The keys of some subjects. One that this transaction has made may yet be rolled back: its time is the transaction's own.
+SELECT subject, wrapped, wrapped_by, made_at = now() FROM workhorse.subject_keys
+ WHERE subject IN (SELECT jsonb_array_elements_text(%s::text::jsonb))
 
 -- name: make
--- Of two that make the first key of a subject at once, the second waits for the first, and takes its key.
-INSERT INTO workhorse.subject_keys (subject, wrapped, wrapped_by) VALUES (%s, %s, %s) ON CONFLICT (subject) DO NOTHING
+-- Of two that make the first key of a subject at once, the second waits for the first, and takes its key. Always in the
+-- same order, lest two wait for one another. Returns whose keys were made.
+INSERT INTO workhorse.subject_keys (subject, wrapped, wrapped_by)
+SELECT key ->> 0, decode(key ->> 1, 'hex'), key ->> 2 FROM jsonb_array_elements(%s::text::jsonb) AS key ORDER BY 1
+    ON CONFLICT (subject) DO NOTHING
+RETURNING subject
 
 -- name: destroy
 -- A subject who never had a key is erased too: none is made for them later.
