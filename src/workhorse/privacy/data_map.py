@@ -47,8 +47,11 @@ def classes_of(model: type) -> dict[str, DataClass | None]:
             classes = ", ".join(sorted(one.value for one in said))
             raise SettingsError(f"{model.__qualname__}.{name} is said to be {classes}; it is one of them")
         found[name] = said.pop() if said else None
-    for name in _columns_of(model):
-        found.setdefault(name, None)
+    for names, said_by_type in _columns_of(model):
+        said_of_it = next((found[name] for name in names if found.get(name) is not None), said_by_type)
+        for name in names:
+            if found.get(name) is None:
+                found[name] = said_of_it
     return {**found, **_declared(model)}
 
 
@@ -137,11 +140,18 @@ class DataMap:
         ]
 
 
-def _columns_of(model: type) -> list[str]:
-    """The columns of a Django model or an SQLAlchemy table, which its annotations need not name."""
+def _columns_of(model: type) -> list[tuple[Collection[str], DataClass | None]]:
+    """The columns of a Django model or an SQLAlchemy class, which its annotations need not name.
+
+    Of each the names, as attribute and as column, and the class that its type says by itself, as a sealed one's does.
+    """
     django = getattr(getattr(model, "_meta", None), "concrete_fields", ())
-    table = getattr(getattr(model, "__table__", None), "columns", ())
-    return [str(field.name) for field in django] + [str(column.key) for column in table]
+    mapped = getattr(getattr(model, "__mapper__", None), "column_attrs", ())
+    columns = [(attribute.key, attribute.columns[0]) for attribute in mapped]
+    return [
+        *(({str(field.name)}, getattr(field, "data_class", None)) for field in django),
+        *(({str(key), str(column.name)}, getattr(column.type, "data_class", None)) for key, column in columns),
+    ]
 
 
 def _declared(model: type) -> Mapping[str, DataClass]:

@@ -198,7 +198,7 @@ async def _events(work: Work, about: Sequence[str], principal: str | None) -> As
 def _shown(place: Place, row: Mapping[str, Any], cipher: SubjectCipher | None) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for name, value in row.items():
-        if name in place.hidden:
+        if name in place.hidden or name in place.indexes:
             continue
         if name in place.sealed and value is not None:
             # Postgres says a bytea in JSON as \x and hexadecimal.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from workhorse.errors import SettingsError
+from workhorse.privacy.columns import sealed_columns
 from workhorse.sql import quoted_name
 
 __all__ = ["Blank", "Delete", "Keep", "Place", "Rule", "split_subject"]
@@ -51,6 +52,8 @@ class Place:
         column: that has the subject's key.
         erase: what becomes of the rows at an erasure.
         sealed: columns that hold what a `SubjectCipher` sealed under the name `table.column`.
+        indexes: columns with blind indexes of what is sealed. Whatever the rule, an erasure empties them: they would
+            still tell who had the same. No export shows them.
         hidden: columns that no export shows, such as hashes of passwords.
         journal: names the subject of events about a row: `account:{iban}`, with the row's columns in braces. Events
             about the person, as `patient/7`, are found without it.
@@ -64,13 +67,14 @@ class Place:
     column: str = field(kw_only=True)
     erase: Rule = field(kw_only=True)
     sealed: Sequence[str] = field(default=(), kw_only=True)
+    indexes: Sequence[str] = field(default=(), kw_only=True)
     hidden: Sequence[str] = field(default=(), kw_only=True)
     journal: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         blanked = list(self.erase.columns) if isinstance(self.erase, Blank) else []
         try:
-            for name in (self.table, self.column, *self.sealed, *self.hidden, *blanked):
+            for name in (self.table, self.column, *self.sealed, *self.indexes, *self.hidden, *blanked):
                 quoted_name(name)
         except ValueError as error:
             raise SettingsError(f"the place {self.table!r}: {error}") from None
@@ -84,6 +88,47 @@ class Place:
                 " by which its rows are found"
             )
 
+    @classmethod
+    def of(
+        cls,
+        model: type,
+        *,
+        erase: Rule,
+        person: str = "",
+        column: str = "",
+        hidden: Sequence[str] = (),
+        journal: str = "",
+    ) -> "Place":
+        """The place of an SQLAlchemy or Django model, with its sealed columns and their blind indexes.
+
+        Args:
+            model: the class.
+            erase: as of a place.
+            person: the kind of subject; by default as its sealed columns say, `patient/{number}`.
+            column: that has the subject's key; by default as they say.
+            hidden: as of a place.
+            journal: as of a place.
+
+        Raises:
+            SettingsError: it is no model, or nothing says of which persons it is; and as of a place.
+        """
+        found = sealed_columns(model)
+        if not (person or found.kind) or not (column or found.column):
+            raise SettingsError(
+                f"{model.__qualname__} has no sealed column that says whose its rows are: Place.of(...,"
+                " person='patient', column='patient_id')"
+            )
+        return cls(
+            found.table,
+            person=person or found.kind,
+            column=column or found.column,
+            erase=erase,
+            sealed=found.sealed,
+            indexes=found.indexes,
+            hidden=hidden,
+            journal=journal,
+        )
+
     @property
     def rows_sql(self) -> str:
         """A query of the person's rows, each as one JSON object; its value is the key."""
@@ -92,18 +137,21 @@ class Place:
 
     @property
     def erase_sql(self) -> str:
-        """What erases them; its values are those that blank, and the key. Empty where they are kept."""
+        """What erases them; its values are those that blank, and the key. Empty where all is kept."""
         table, column = quoted_name(self.table), quoted_name(self.column)
         if isinstance(self.erase, Delete):
             return f"DELETE FROM {table} WHERE {column} = %s"  # noqa: S608 - as above
-        if isinstance(self.erase, Blank):
-            blanks = ", ".join(f"{quoted_name(name)} = %s" for name in self.erase.columns)
-            return f"UPDATE {table} SET {blanks} WHERE {column} = %s"  # noqa: S608 - as above
-        return ""
+        blanks = ", ".join(f"{quoted_name(name)} = %s" for name in self._blanked)
+        return f"UPDATE {table} SET {blanks} WHERE {column} = %s" if blanks else ""  # noqa: S608 - as above
 
     def erase_values(self, key: str) -> tuple[object, ...]:
         """The values for `erase_sql`."""
-        return (*self.erase.columns.values(), key) if isinstance(self.erase, Blank) else (key,)
+        return (key,) if isinstance(self.erase, Delete) else (*self._blanked.values(), key)
+
+    @property
+    def _blanked(self) -> Mapping[str, object]:
+        columns: Mapping[str, object] = self.erase.columns if isinstance(self.erase, Blank) else {}
+        return {**dict.fromkeys(self.indexes), **columns}
 
 
 def split_subject(subject: str) -> tuple[str, str]:

@@ -178,6 +178,8 @@ class Privacy:
                 continue
             if isinstance(place.erase, Keep):
                 kept[place.table] = place.erase.because
+                if place.erase_sql:  # blind indexes of what can be read no more
+                    await work.execute(place.erase_sql, place.erase_values(key))
                 continue
             rows: int = (await work.execute(place.erase_sql, place.erase_values(key))).rowcount
             counts = blanked if place.erase_sql.startswith("UPDATE") else deleted

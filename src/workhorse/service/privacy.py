@@ -22,6 +22,8 @@ SOON_SECONDS: Final = 30.0
 def guard_privacy(service: "Service", rooms: Rooms) -> None:
     """Mask what is personal in the log from now on, and refuse what would leave it where it cannot be erased.
 
+    Sessions of units seal the columns of models that are sealed by themselves, from now on.
+
     Raises:
         SettingsError: an event, a job or the wrapping of keys would (see `Privacy.check`).
     """
@@ -30,6 +32,11 @@ def guard_privacy(service: "Service", rooms: Rooms) -> None:
         return
     privacy.check(events=service.events.values(), jobs=service.jobs, production=rooms.settings.production)
     rooms.log.masking = Masking(privacy.personal_names)
+    sessions = getattr(service.database_of(rooms), "sessions", None)  # SQLAlchemy's, of units on an app's own engine
+    if privacy.keys is not None and sessions is not None:
+        from workhorse.integrations.sqlalchemy import seal_sessions  # noqa: PLC0415 - SQLAlchemy is an extra
+
+        seal_sessions(sessions, privacy.keys)
 
 
 @asynccontextmanager

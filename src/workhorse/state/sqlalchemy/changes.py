@@ -5,6 +5,8 @@ session's own connection, so that it stands or falls with the rows, whatever sav
 unit of work of the ORM is seen as far as SQLAlchemy tells: `session.execute(update(Model))` is recorded as a statement
 without values; what the app writes by Core or by the driver is not seen.
 
+Of a sealed column (`workhorse.integrations.sqlalchemy`) it says that it was set, and not to what.
+
 A column that was set without having been read has no `before`, unless it is mapped with `active_history=True`.
 """
 
@@ -15,6 +17,7 @@ from sqlalchemy import event, inspect
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
 
 from workhorse.contracts import Query, RowChange
+from workhorse.telemetry.redaction import MASK
 
 __all__ = ["watch_changes"]
 
@@ -75,8 +78,8 @@ def _updated(row: Any) -> RowChange | None:
         history = state.attrs[attribute.key].history
         if history.has_changes():
             if history.deleted:
-                before[attribute.key] = history.deleted[0]
-            after[attribute.key] = history.added[0] if history.added else None
+                before[attribute.key] = _told(attribute, history.deleted[0])
+            after[attribute.key] = _told(attribute, history.added[0]) if history.added else None
     return RowChange(_subject(row), "update", before, after) if after else None
 
 
@@ -84,7 +87,14 @@ def _values(row: Any) -> dict[str, object]:
     """What is loaded of a row: to load the rest would be a query within a flush."""
     state = inspect(row)
     loaded = state.dict
-    return {item.key: loaded[item.key] for item in state.mapper.column_attrs if item.key in loaded}
+    return {item.key: _told(item, loaded[item.key]) for item in state.mapper.column_attrs if item.key in loaded}
+
+
+def _told(attribute: Any, value: object) -> object:
+    """The value, as the journal may keep it."""
+    type_ = attribute.columns[0].type
+    is_sealed = hasattr(type_, "whose") or getattr(type_, "is_blind_index", False)
+    return MASK if is_sealed and value is not None else value
 
 
 def _subject(row: Any) -> str:

@@ -402,7 +402,8 @@ class SQLAlchemyDatabase:
             )
         self._engine = engine
         self._driver = driver(statement_timeout_seconds)
-        self._make_session: Callable[..., AsyncSession] = session or async_sessionmaker(expire_on_commit=False)
+        self.sessions: Final[async_sessionmaker[Any]] = session or async_sessionmaker(expire_on_commit=False)
+        """Makes the sessions of units."""
         self._acquire_timeout = acquire_timeout_seconds
         self._patience = statement_timeout_seconds + GRACE_SECONDS
         watch_engine(engine.sync_engine)
@@ -504,7 +505,7 @@ class SQLAlchemyDatabase:
             await connection.close()
             raise
         return SQLAlchemyTransaction(
-            connection, watch, self._driver, self._make_session, patience=self._patience, deadline=terms.deadline
+            connection, watch, self._driver, self.sessions, patience=self._patience, deadline=terms.deadline
         )
 
 

@@ -367,7 +367,8 @@ class SQLAlchemySyncDatabase:
                 f" {' or '.join(DRIVERS)}: postgresql+psycopg://... or postgresql+psycopg2://..."
             )
         self._engine = engine
-        self._make_session: Callable[..., Session] = session or sessionmaker()
+        self.sessions: Final[sessionmaker[Any]] = session or sessionmaker()
+        """Makes the sessions of units."""
         self._statement_timeout = statement_timeout_seconds
         self._patience = statement_timeout_seconds + GRACE_SECONDS
         self._lanes = Lanes(connections_of(engine.pool))
@@ -440,7 +441,7 @@ class SQLAlchemySyncDatabase:
         except BaseException:
             connection.close()
             raise
-        return SQLAlchemySyncTransaction(connection, watch, self._make_session, self._lanes, patience=self._patience)
+        return SQLAlchemySyncTransaction(connection, watch, self.sessions, self._lanes, patience=self._patience)
 
     async def run(self, query: Query, *, repeatable: bool = False) -> Sequence[Sequence[Any]]:
         """Run one statement in a transaction of its own."""
