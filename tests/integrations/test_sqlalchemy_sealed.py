@@ -7,14 +7,27 @@ from secrets import token_bytes
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ForeignKey, delete, event, insert, select, update
+from sqlalchemy import ForeignKey, create_engine, delete, event, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, defer, joinedload, mapped_column, relationship, selectinload
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    defer,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+)
 
 from tests.units.databases import KINDS, Sql, migrated, open_database
+from workhorse import Audit, Migrations, Policy, Service, sync_unit, unit
 from workhorse.errors import SettingsError
 from workhorse.integrations.sqlalchemy import BlindText, ColumnNotSealed, SealedText, seal_sessions
 from workhorse.privacy import (
@@ -32,6 +45,9 @@ from workhorse.privacy import (
     SubjectKeys,
 )
 from workhorse.privacy.columns import Unopened
+from workhorse.settings import load_settings
+from workhorse.state.sqlalchemy import SQLAlchemyDatabase, SQLAlchemySyncDatabase, session, sync_session
+from workhorse.testing import service_client
 from workhorse.units import Unit
 
 WRAPPING, BLIND = token_bytes(32), BlindIndex(token_bytes(32))
@@ -516,3 +532,68 @@ def test_what_cannot_be_is_refused_with_what_to_change() -> None:
             type("Plain", (Base,), {"__tablename__": "plain", "id": mapped_column(SealedText.impl, primary_key=True)}),
             erase=Delete(),
         )
+
+
+@pytest.mark.parametrize("kind", KINDS[1:2])
+def test_a_sync_session_within_the_event_loop_has_the_key_service_asked_elsewhere(kind: str, database_url: str) -> None:
+    async def script(clinic: Clinic) -> None:
+        engine = create_engine(f"postgresql+psycopg://{database_url.split('://', 1)[1]}")
+        with Session(engine) as orm:
+            seal_sessions(orm, clinic.keys)
+            orm.add(Patient(number="1", phone="555-1"))
+            orm.commit()
+            clinic.keys._kept.clear()
+            assert orm.get_one(Patient, "1").phone == "555-1"
+        engine.dispose()
+
+    run(kind, database_url, script)
+
+
+@pytest.mark.parametrize("async_engine", [True, False])
+def test_a_service_seals_what_its_units_write_and_records_of_rows_do_not_tell(
+    database_url: str, *, async_engine: bool
+) -> None:
+    rest = database_url.split("://", 1)[1]
+    engine: Any = (create_async_engine if async_engine else create_engine)(f"postgresql+psycopg://{rest}")
+    database = SQLAlchemyDatabase(engine) if async_engine else SQLAlchemySyncDatabase(engine)
+    api = FastAPI()
+
+    async def write(number: str, phone: str) -> None:
+        session(await unit()).add(Patient(number=number, phone=phone))
+
+    async def read(number: str) -> str:
+        return (await session(await unit()).get_one(Patient, number)).phone
+
+    def write_in_thread(number: str, phone: str) -> None:
+        sync_session(sync_unit()).add(Patient(number=number, phone=phone))
+
+    def read_in_thread(number: str) -> str:
+        return sync_session(sync_unit()).get_one(Patient, number).phone
+
+    api.put("/patients/{number}")(write if async_engine else write_in_thread)
+    api.get("/patients/{number}")(read if async_engine else read_in_thread)
+    service = Service(
+        api,
+        database=database,
+        settings=load_settings(database={"url": database_url}),
+        privacy=Privacy(SubjectKeys(KeyService([WRAPPING]), keep_seconds=0)),
+        policies=[Policy("PUT /patients/{number}", audit=Audit(models=[Patient]))],
+        migrations=[Migrations.inline("clinic", TABLES)],
+    )
+
+    async def main() -> None:
+        async with service_client(service) as client:
+            for number in ("1", "2"):
+                assert (await client.put(f"/patients/{number}", params={"phone": "555-1234"})).status_code == 200
+                assert (await client.get(f"/patients/{number}")).json() == "555-1234"
+
+    asyncio.run(main())
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("SELECT phone FROM patients").fetchall()
+        (told,) = connection.execute(
+            "SELECT data FROM workhorse.events WHERE type = 'audit.changed' LIMIT 1"
+        ).fetchone()  # type: ignore[misc]
+    assert len(rows) == 2
+    assert all(b"555" not in phone for (phone,) in rows)
+    assert told["after"]["phone"] == told["after"]["phone_index"] == "***"
+    assert "555" not in str(told)
