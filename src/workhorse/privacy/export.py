@@ -163,7 +163,7 @@ async def draft_of(
                 about.append(_filled(place.journal, row))
     queries = load_queries("workhorse.privacy", "sql/queries.sql")
     for (facts,) in await (await work.execute(queries["consents_of"], (subject,))).fetchall():
-        add(CONSENTS, facts)
+        add(CONSENTS, _object(facts))
     sealing = EventSealing(keys)
     async for event in _events(work, about, key if callers == kind else None):
         add(JOURNAL, {**event, "data": await sealing.opened(work, event["data"])})
@@ -177,7 +177,7 @@ async def _rows(work: Work, place: Place, key: str) -> AsyncIterator[dict[str, A
     while True:
         rows = await (await work.execute(f"FETCH {PAGE} FROM {cursor}")).fetchall()
         for (row,) in rows:
-            yield row
+            yield _object(row)
         if len(rows) < PAGE:
             break
     await work.execute(f"CLOSE {cursor}")
@@ -188,11 +188,17 @@ async def _events(work: Work, about: Sequence[str], principal: str | None) -> As
     after = str(UUID(int=0))
     while True:
         page = await (await work.execute(queries["events_about"], (json.dumps(about), principal, after))).fetchall()
-        for (event,) in page:
+        events = [_object(event) for (event,) in page]
+        for event in events:
             yield event
-        if len(page) < PAGE:
+        if len(events) < PAGE:
             return
-        after = page[-1][0]["id"]
+        after = events[-1]["id"]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object of a query. On connections of Django's it comes as text."""
+    return cast("dict[str, Any]", json.loads(value) if isinstance(value, str) else value)
 
 
 def _shown(place: Place, row: Mapping[str, Any], cipher: SubjectCipher | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from workhorse.privacy.export import Draft, Export, draft_of
 from workhorse.privacy.keys import LocalKeys
 from workhorse.privacy.places import Keep, Place, split_subject
 from workhorse.privacy.retention import Retention
+from workhorse.privacy.sealing import BlindIndex
 from workhorse.privacy.subjects import SubjectKeys
 from workhorse.privacy.visibility import Visibility
 from workhorse.units import Work
@@ -80,6 +81,7 @@ class Privacy:
         may: for each scope the classes of data that its holders may see.
         retention: what is forgotten when it is old.
         callers: the kind of subjects whose key is the principal of requests, such as `holder`.
+        blind_index: of Django's sealed fields, which find it here.
 
     Raises:
         SettingsError: a model or a place is malformed, or a field holds card numbers.
@@ -94,8 +96,10 @@ class Privacy:
         may: Mapping[str, Collection[DataClass]] | None = None,
         retention: Sequence[Retention] = (),
         callers: str | None = None,
+        blind_index: BlindIndex | None = None,
     ) -> None:
         self.keys: Final = keys
+        self.blind_index: Final = blind_index
         self.models: Final = tuple(models)
         self.places: Final = tuple(places)
         self.retention: Final = tuple(retention)

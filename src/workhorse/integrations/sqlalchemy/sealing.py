@@ -74,7 +74,7 @@ class _Wired:
     def __init__(self, keys: SubjectKeys) -> None:
         self.keys = keys
         self.models = SealedModels()
-        self.queries = load_queries("workhorse.integrations.sqlalchemy", "sql/queries.sql")
+        self.queries = load_queries("workhorse.privacy", "sql/queries.sql")
 
 
 class _Sealing:

@@ -11,6 +11,10 @@ SELECT key ->> 0, decode(key ->> 1, 'hex'), key ->> 2 FROM jsonb_array_elements(
     ON CONFLICT (subject) DO NOTHING
 RETURNING subject
 
+-- name: draw
+-- The next numbers of a column that the database numbers; nulls where it does not.
+SELECT nextval(pg_get_serial_sequence(%s::text, %s::text)) FROM generate_series(1, %s::int)
+
 -- name: destroy
 -- A subject who never had a key is erased too: none is made for them later.
 INSERT INTO workhorse.subject_keys AS kept (subject, wrapped, wrapped_by, destroyed_at, reason)

@@ -32,3 +32,4 @@ TASKS = {
     "loose": {"BACKEND": "workhorse.integrations.django.tasks.WorkhorseTasks", "OPTIONS": {"atomic": False}},
 }
 WORKHORSE_SERVICE = "tests.integrations.django.project.asgi:service"
+WORKHORSE_PRIVACY = "tests.integrations.django.project.privacy:PRIVACY"
