@@ -494,6 +494,30 @@ def test_whatever_the_text_it_comes_back(kind: str, database_url: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[1:2])
+def test_a_column_that_was_renamed_is_opened_by_its_former_name(kind: str, database_url: str) -> None:
+    class Renamed(Base):
+        __tablename__ = "persons"
+        number: Mapped[str] = mapped_column(primary_key=True)
+        telephone: Mapped[str] = mapped_column(SealedText("patient/{number}", sealed_as="patients.phone"))
+
+    async def script(clinic: Clinic) -> None:
+        await clinic.admit("1")
+        clinic.sql("ALTER TABLE patients RENAME TO persons")
+        clinic.sql("ALTER TABLE persons RENAME phone TO telephone")
+        assert await clinic.on(lambda orm: orm.get(Renamed, "1").telephone) == "555-1"
+        privacy = Privacy(clinic.keys, places=[Place.of(Renamed, erase=Delete())])
+        async with Unit(clinic.database) as work:
+            (entry,) = (await privacy.draft(work, "patient/1")).entries
+        assert entry.facts["telephone"] == "555-1"
+
+    try:
+        run(kind, database_url, script)
+    finally:
+        Base.registry._dispose_cls(Renamed)
+        Base.metadata.remove(TABLE.metadata.tables["persons"])
+
+
+@pytest.mark.parametrize("kind", KINDS[1:2])
 def test_exports_erasures_and_the_data_map_know_of_sealed_columns(kind: str, database_url: str) -> None:
     async def script(clinic: Clinic) -> None:
         places = [Place.of(Patient, erase=Keep("a law")), Place.of(Visit, erase=Delete())]
@@ -522,6 +546,7 @@ def test_what_cannot_be_is_refused_with_what_to_change() -> None:
         with pytest.raises(SettingsError, match=r"patient/\{id\}"):
             SealedText(template)
     assert repr(SealedText("patient/{number}")) == "SealedText('patient/{number}')"
+    assert repr(SealedText("a/{b}", sealed_as="c.d").copy()) == "SealedText('a/{b}', sealed_as='c.d')"
     assert eval(repr(BlindText(BLIND, of="phone"))).of == "phone"  # noqa: S307 - as a migration does
     with pytest.raises(ColumnNotSealed, match="has no key"):
         BlindText(of="phone").index_of("x")

@@ -3,11 +3,12 @@
     phone: Mapped[Annotated[str, PERSONAL]] = mapped_column(SealedText("patient/{number}"))
 
 The person is named by another column of the same row. In the app's hands the value is text; in the database, and in
-whatever is copied from there, it is what `SubjectCipher.seal` makes of it, under the name `table.column`.
+whatever is copied from there, it is what `SubjectCipher.seal` makes of it, under the name `table.column`. A column that
+is renamed goes on under its former name: `sealed_as=`.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -82,7 +83,8 @@ class SealedColumns:
     """Of the persons; empty: none of the columns is sealed."""
     column: str
     """That has the key of the person."""
-    sealed: tuple[str, ...]
+    sealed: Mapping[str, str]
+    """Each column that is sealed, and the name that it is sealed under."""
     indexes: tuple[str, ...]
 
 
@@ -93,13 +95,13 @@ def sealed_columns(model: type) -> SealedColumns:
         SettingsError: it is no such model, or its columns are of several persons.
     """
     table, columns, column_of = _read(model)
-    sealed: list[str] = []
+    sealed: dict[str, str] = {}
     indexes: list[str] = []
     whose: set[Whose] = set()
     for name, type_ in columns:
         found = getattr(type_, "whose", None)
         if isinstance(found, Whose):
-            sealed.append(name)
+            sealed[name] = getattr(type_, "sealed_as", "") or f"{table}.{name}"
             whose.add(found)
         elif getattr(type_, "is_blind_index", False):
             indexes.append(name)
@@ -107,9 +109,9 @@ def sealed_columns(model: type) -> SealedColumns:
         said = ", ".join(sorted(str(one) for one in whose))
         raise SettingsError(f"{model.__qualname__} has columns that are sealed for {said}: say a Place for each")
     if not whose:
-        return SealedColumns(table, "", "", (), tuple(indexes))
+        return SealedColumns(table, "", "", {}, tuple(indexes))
     (one,) = whose
-    return SealedColumns(table, one.kind, column_of(one.member), tuple(sealed), tuple(indexes))
+    return SealedColumns(table, one.kind, column_of(one.member), sealed, tuple(indexes))
 
 
 def _read(model: type) -> tuple[str, Sequence[tuple[str, Any]], Callable[[str], str]]:

@@ -206,10 +206,11 @@ def _shown(place: Place, row: Mapping[str, Any], cipher: SubjectCipher | None) -
     for name, value in row.items():
         if name in place.hidden or name in place.indexes:
             continue
-        if name in place.sealed and value is not None:
+        sealed_as = place.sealed_as(name)
+        if sealed_as is not None and value is not None:
             # Postgres says a bytea in JSON as \x and hexadecimal.
             sealed = bytes.fromhex(cast("str", value).removeprefix("\\x"))
-            shown[name] = ERASED if cipher is None else cipher.open(f"{place.table}.{name}", sealed)
+            shown[name] = ERASED if cipher is None else cipher.open(sealed_as, sealed)
         else:
             shown[name] = value
     return shown

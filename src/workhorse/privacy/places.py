@@ -51,7 +51,8 @@ class Place:
         person: the kind of subject, as in `patient/7`.
         column: that has the subject's key.
         erase: what becomes of the rows at an erasure.
-        sealed: columns that hold what a `SubjectCipher` sealed under the name `table.column`.
+        sealed: columns that hold what a `SubjectCipher` sealed under the name `table.column`; or a dict of columns and
+            the names that they were sealed under.
         indexes: columns with blind indexes of what is sealed. Whatever the rule, an erasure empties them: they would
             still tell who had the same. No export shows them.
         hidden: columns that no export shows, such as hashes of passwords.
@@ -66,7 +67,7 @@ class Place:
     person: str = field(kw_only=True)
     column: str = field(kw_only=True)
     erase: Rule = field(kw_only=True)
-    sealed: Sequence[str] = field(default=(), kw_only=True)
+    sealed: Sequence[str] | Mapping[str, str] = field(default=(), kw_only=True)
     indexes: Sequence[str] = field(default=(), kw_only=True)
     hidden: Sequence[str] = field(default=(), kw_only=True)
     journal: str = field(default="", kw_only=True)
@@ -128,6 +129,12 @@ class Place:
             hidden=hidden,
             journal=journal,
         )
+
+    def sealed_as(self, column: str) -> str | None:
+        """The name that a column is sealed under; None: it is not."""
+        if isinstance(self.sealed, Mapping):
+            return self.sealed.get(column)
+        return f"{self.table}.{column}" if column in self.sealed else None
 
     @property
     def rows_sql(self) -> str:

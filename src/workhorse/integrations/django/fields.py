@@ -78,6 +78,8 @@ class SealedTextField(TEXT_FIELD):  # type: ignore[misc, valid-type]
         person: whose key, with a field of the model in braces: `patient/{number}`, or of a foreign key its column,
             `patient/{patient_id}`. It has to be known as the row is saved; of a primary key that the database numbers
             the next number is drawn before.
+        sealed_as: the name that it is sealed under, by default `table.column`. Of a column or table that has been
+            renamed: the former one, without which it does not open.
 
     Raises:
         SettingsError: the person has another form.
@@ -88,14 +90,16 @@ class SealedTextField(TEXT_FIELD):  # type: ignore[misc, valid-type]
     data_class = PERSONAL
     """What it holds, unless `__privacy__` of the model says more."""
 
-    def __init__(self, person: str, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, person: str, *args: Any, sealed_as: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.whose = Whose.parse(person)
+        self.sealed_as = sealed_as
 
     def deconstruct(self) -> Any:
         """For migrations."""
         name, path, args, kwargs = super().deconstruct()
-        return name, path, [str(self.whose), *args], kwargs
+        more = {"sealed_as": self.sealed_as} if self.sealed_as else {}
+        return name, path, [str(self.whose), *args], {**kwargs, **more}
 
     def get_internal_type(self) -> str:
         """As the database has it."""

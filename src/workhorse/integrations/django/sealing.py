@@ -268,5 +268,5 @@ def _person_of(row: Any, field: Any) -> str:
 
 
 def _name_of(field: Any) -> str:
-    """What a value is sealed under: `table.column`."""
-    return f"{field.model._meta.db_table}.{field.column}"  # noqa: SLF001 - as above
+    """What a value is sealed under."""
+    return str(field.sealed_as) or f"{field.model._meta.db_table}.{field.column}"  # noqa: SLF001 - as above

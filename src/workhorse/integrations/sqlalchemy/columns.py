@@ -46,6 +46,8 @@ class SealedText(TypeDecorator[str]):
     Args:
         person: whose key, with an attribute of the model in braces: `patient/{number}`. The attribute has to be known
             as the row is written; of a primary key that the database numbers, the next number is drawn before.
+        sealed_as: the name that it is sealed under, by default `table.column`. Of a column or table that has been
+            renamed: the former one, without which it does not open.
 
     Raises:
         SettingsError: the person has another form.
@@ -56,12 +58,15 @@ class SealedText(TypeDecorator[str]):
     data_class = PERSONAL
     """What it holds, unless its annotation says more."""
 
-    def __init__(self, person: str) -> None:
+    def __init__(self, person: str, *, sealed_as: str = "") -> None:
         super().__init__()
+        self.person = person  # SQLAlchemy makes copies of a type by the names of its arguments
         self.whose = Whose.parse(person)
+        self.sealed_as = sealed_as
 
     def __repr__(self) -> str:
-        return f"SealedText({str(self.whose)!r})"  # as a migration has it
+        more = f", sealed_as={self.sealed_as!r}" if self.sealed_as else ""
+        return f"SealedText({self.person!r}{more})"  # as a migration has it
 
     def process_bind_param(self, value: object, dialect: Dialect) -> Any:  # noqa: ARG002
         """What was sealed. A text has no way to here but by a session that seals."""

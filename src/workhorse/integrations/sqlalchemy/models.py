@@ -90,7 +90,8 @@ def _read(mapper: Mapper[Any]) -> SealedModel:
                     f"{mapper.class_.__qualname__}.{attribute.key} is sealed for {column.type.whose}, and"
                     f" {mapper.class_.__qualname__} has no column {column.type.whose.member!r}"
                 )
-            sealed.append(Sealed(attribute.key, f"{_table_of(column)}.{column.name}", column.type.whose))
+            field = column.type.sealed_as or f"{_table_of(column)}.{column.name}"
+            sealed.append(Sealed(attribute.key, field, column.type.whose))
         elif isinstance(column.type, BlindText):
             blind.append(Blind(attribute.key, column.type.of, column.type))
     for one in blind:
