@@ -82,3 +82,4 @@ REST_FRAMEWORK = {
 # Workhorse: whoever reads a record is written down in the same transaction, so reads have a unit, too.
 WORKHORSE_UNITS = "every"
 WORKHORSE_SERVICE = "clinic.asgi:service"
+WORKHORSE_PRIVACY = "clinic.privacy:PRIVACY"

@@ -98,7 +98,7 @@ def _patient_row(patient: models.Patient) -> PatientRow:
         given_names=patient.given_names,
         birth_date=patient.birth_date,
         sex=patient.sex,
-        phone=patient.phone,
+        phone=patient.phone or "",  # of who was erased there is none
     )
 
 

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from workhorse.integrations.django.fields import SealedManager, SealedTextField
 from workhorse.privacy import HEALTH, INTERNAL, PERSONAL
 
 __all__ = ["Appointment", "BrokenGlass", "CareTeam", "Note", "Observation", "Patient", "Prescription"]
@@ -27,7 +28,9 @@ class Patient(models.Model):
     given_names = models.CharField(max_length=200, blank=True)
     birth_date = models.DateField(null=True, blank=True)
     sex = models.CharField(max_length=7, choices=Sex.choices, default=Sex.UNKNOWN)
-    phone = models.CharField(max_length=40, blank=True)
+    phone = SealedTextField("patient/{id}", sealed_as="patient.phone", max_length=40, blank=True)
+
+    objects = SealedManager()
 
     __privacy__ = {
         "id": INTERNAL,

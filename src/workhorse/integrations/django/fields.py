@@ -17,7 +17,7 @@ needs the extras `django` and `privacy`.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from collections.abc import Collection
-from typing import Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from django.core import checks
 from django.db import models
@@ -94,6 +94,11 @@ class SealedTextField(TEXT_FIELD):  # type: ignore[misc, valid-type]
         super().__init__(*args, **kwargs)
         self.whose = Whose.parse(person)
         self.sealed_as = sealed_as
+
+    if TYPE_CHECKING:  # on rows it is what `descriptor_class` gives
+
+        def __get__(self, row: Any, model: Any = None) -> Any: ...
+        def __set__(self, row: Any, value: Any) -> None: ...
 
     def deconstruct(self) -> Any:
         """For migrations."""
@@ -201,6 +206,11 @@ class BlindIndexField(BINARY_FIELD):  # type: ignore[misc, valid-type]
         super().__init__(*args, **{"null": True, "editable": False, "db_index": True, **kwargs})
         self.of = of
         self.label = label
+
+    if TYPE_CHECKING:  # on rows it is bytes
+
+        def __get__(self, row: Any, model: Any = None) -> Any: ...
+        def __set__(self, row: Any, value: Any) -> None: ...
 
     def deconstruct(self) -> Any:
         """For migrations."""
