@@ -5,7 +5,8 @@
 
 Audited requests beside others (`requests`), the history of a changed row beside that of django-auditlog and of
 SQLAlchemy-Continuum (`history`), sealing, verifying and proofs (`log`), sealed fields, and the export and erasure of a
-person (`personal`). No other ledger is measured: there is none that runs here beside an app's own tables.
+person (`personal`), columns that seal themselves beside SQLAlchemy-Utils' (`columns`). No other ledger is measured:
+there is none that runs here beside an app's own tables.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.audit import history, requests
+from benchmarks.audit import columns, history, requests
 from benchmarks.audit.log import LogTimes, ProofTimes, time_log, time_proofs
 from benchmarks.audit.personal import FieldTimes, PersonTimes, time_fields, time_person
 from benchmarks.figures import Claim, percentile
@@ -68,6 +69,10 @@ async def measure(
             log = await time_log(url, events=events, rate=EVENTS_A_SECOND, seconds=10 if rounds > 1 else 0.3)
             field = await time_fields(url, fields=fields)
             person = await time_person(url, events=personal_events)
+            peer = bool(history.PEERS.keys() & set(contestants))
+            sealed = await asyncio.to_thread(
+                columns.time_columns, url, rows=10 * per_round, rounds=min(rounds, 10), peer=peer
+            )
         finally:
             await asyncio.to_thread(drop_database, url)
         urls = {name: await asyncio.to_thread(migrated_database, attachment.database_url) for name in contestants}
@@ -77,8 +82,9 @@ async def measure(
             for each in urls.values():
                 await asyncio.to_thread(drop_database, each)
     proofs = await asyncio.to_thread(time_proofs)
-    told = [printed, history.table(histories), report(log, proofs, field, person)]
-    return "\n\n".join(told) + "".join(f"\n{claim}" for claim in history.claims(histories))
+    told = [printed, history.table(histories), columns.table(sealed), report(log, proofs, field, person)]
+    claims = [*history.claims(histories), *columns.claims(sealed)]
+    return "\n\n".join(told) + "".join(f"\n{claim}" for claim in claims)
 
 
 def report(log: LogTimes, proofs: Sequence[ProofTimes], field: FieldTimes, person: PersonTimes) -> str:

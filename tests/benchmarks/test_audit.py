@@ -42,6 +42,7 @@ def test_all_of_it_is_timed(tmp_path: Path) -> None:
     assert re.search(r"^30[0-9] events: sealed [0-9]+/s", printed, re.MULTILINE)
     assert re.search(r"^with Audit\(models=\[...\]\) +[0-9]+ +-?[0-9]+ +[0-9.]+$", printed, re.MULTILINE)
     assert "a person of 20 events: exported in" in printed
+    assert re.search(r"^SealedText, a key a row +[0-9]+ +[0-9.]+ +[0-9.]+ +[0-9.]+$", printed, re.MULTILINE)
     claims = [line.split()[1] for line in printed.splitlines() if line.startswith("claim ")]
     assert claims == [
         "audit-sealed-events-per-second",
