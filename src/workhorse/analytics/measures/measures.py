@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, NamedTuple
 
+from workhorse.analytics.measures.definition import note_definition
 from workhorse.analytics.measures.measure import Measure, Window, path_of, seconds_of
 from workhorse.contracts import Database
 from workhorse.errors import SettingsError
@@ -91,9 +93,19 @@ class Measures:
     def feeds(self) -> list[Feed]:
         """What counts them."""
         return [
-            Feed(measure.feed_name, self._folding(measure), types=[measure.of], at_most=PAGE, idle_seconds=IDLE_SECONDS)
+            Feed(
+                measure.feed_name,
+                self._folding(measure),
+                types=[measure.of],
+                at_most=PAGE,
+                idle_seconds=IDLE_SECONDS,
+                prepare=partial(self._prepare, measure),
+            )
             for measure in self._known.values()
         ]
+
+    async def _prepare(self, measure: Measure, work: Work) -> None:
+        await note_definition(work, measure, self._queries)
 
     def find(self, name: str) -> Measure:
         """The definition of this name.
@@ -268,6 +280,7 @@ async def forget_version(database: Database, name: str, version: int) -> int:
     old = Measure(name, of="any.thing", version=version)
     async with Unit(database) as work:
         await work.execute(queries["forget_feed"], (old.feed_name,))
+        await work.execute(queries["forget_definition"], (name, version))
         return int((await work.execute(queries["forget_rows"], (name, version))).rowcount)
 
 

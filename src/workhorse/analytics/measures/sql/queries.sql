@@ -143,3 +143,14 @@ DELETE FROM workhorse.measures WHERE split_part(measure, '@', 1) = %s AND versio
 
 -- name: forget_feed
 DELETE FROM workhorse.feeds WHERE name = %s
+
+-- name: note_definition
+-- What a version counts, unless it is noted already.
+INSERT INTO workhorse.measure_definitions (measure, version, digest, definition) VALUES (%s, %s, %s, %s::jsonb)
+ON CONFLICT (measure, version) DO NOTHING
+
+-- name: noted_definition
+SELECT digest, definition FROM workhorse.measure_definitions WHERE measure = %s AND version = %s
+
+-- name: forget_definition
+DELETE FROM workhorse.measure_definitions WHERE measure = %s AND version = %s
