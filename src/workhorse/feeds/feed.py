@@ -16,9 +16,11 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from workhorse.errors import SettingsError, StartupError
+from workhorse.telemetry.log import Log
+from workhorse.telemetry.metrics import Registry
 from workhorse.units import Work
 
-__all__ = ["Feed", "FeedMoved", "Handler", "Preparation", "Recorded", "Start"]
+__all__ = ["Bind", "Feed", "FeedMoved", "Handler", "Preparation", "Recorded", "Start"]
 
 MAX_PAGE: Final = 10_000
 
@@ -50,6 +52,9 @@ class Recorded:
 
 Handler = Callable[[Work, Sequence[Recorded]], Awaitable[None]]
 """Does what a reader is for with a page of events. What it writes through the work commits with the position."""
+
+Bind = Callable[[Registry, Log | None], None]
+"""Is given where a feed's handler counts and logs."""
 
 Preparation = Callable[[Work], Awaitable[None]]
 """Looks whether a feed may be read at all. What it writes commits if it raises nothing."""
@@ -87,6 +92,7 @@ class Feed:
         idle_seconds: between two looks where nothing has come for a while; so late an event may be read then.
         prepare: called at the start of each service and worker that has the feed, read there or not, in a transaction
             of its own; what it raises refuses the start.
+        bind: called by the reader before the first page with its metrics and its log.
 
     Raises:
         SettingsError: a value is malformed.
@@ -101,6 +107,7 @@ class Feed:
     repeatable: bool = field(default=False, kw_only=True)
     idle_seconds: float = field(default=1.0, kw_only=True)
     prepare: Preparation | None = field(default=None, kw_only=True)
+    bind: Bind | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):

@@ -95,6 +95,8 @@ class FeedReader:
         self._failures = registry.counter(
             "workhorse_feed_failures_total", "Pages that a feed's handler failed at.", ("feed",)
         ).labels(feed.name)
+        if feed.bind is not None:
+            feed.bind(registry, log)
 
     def __repr__(self) -> str:
         return f"<FeedReader of {self._feed.name!r}>"

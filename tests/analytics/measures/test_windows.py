@@ -1,13 +1,22 @@
 """Windows of several lengths, and windows that are kept for some time."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.analytics.measures.kit import drain, run
 from tests.units.databases import Sql
 from workhorse.analytics.measures import Measure, Measures, Row, forget_version
-from workhorse.units import Unit
+from workhorse.feeds import FeedReader, Recorded
+from workhorse.telemetry.log import Log
+from workhorse.telemetry.metrics import Registry
+from workhorse.units import Unit, Work
 
 ORDERS = Measure(
     "orders",
@@ -90,6 +99,45 @@ def test_what_is_too_old_goes_and_an_event_that_comes_later_does_not_bring_half_
         await drain(database, MEASURES)
         assert windows_of(sql) == {"orders": 1, **wider}
         assert [row.sum for row in await rows(database, window="1 hour")] == [Decimal("16.00")]
+
+    run(database_url, script)
+
+
+def test_events_of_windows_that_are_gone_are_counted_once_they_are_left_out_and_logged_once_a_minute(
+    database_url: str, tmp_path: Path
+) -> None:
+    async def script(database: Any, sql: Sql) -> None:
+        metrics, (feed,) = Registry(None), MEASURES.feeds
+        with (tmp_path / "log").open("wb") as stream:
+            log = Log(stream.fileno())
+            log.start()
+            failing = True
+
+            async def counting(work: Work, events: Sequence[Recorded]) -> None:
+                await feed.handler(work, events)
+                if failing:
+                    raise RuntimeError("after it was counted")
+
+            reader = FeedReader(database, replace(feed, handler=counting), log=log, metrics=metrics)
+            for days in (5, 5, 40, 0):
+                order(sql, TODAY - timedelta(days=days))
+            with pytest.raises(RuntimeError):
+                await reader.drain()
+            assert b"workhorse_measure_late_total{" not in metrics.render(), "nothing is left out before the commit"
+            failing = False
+            assert await reader.drain() == 4
+            order(sql, TODAY - timedelta(days=5))
+            assert await reader.drain() == 1
+            log.close()
+        told = metrics.render().decode()
+        assert 'workhorse_measure_late_total{measure="orders",window="60"} 4' in told
+        assert 'workhorse_measure_late_total{measure="orders",window="3600"} 1' in told
+        assert 'window="86400"' not in told
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert [(line["event"], line["window_seconds"], line["left_out"]) for line in lines] == [
+            ("measure.late", 60, 3),
+            ("measure.late", 3600, 1),
+        ]
 
     run(database_url, script)
 

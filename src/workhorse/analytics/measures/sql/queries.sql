@@ -64,13 +64,18 @@ ON CONFLICT (measure, version, starts, by) DO UPDATE
                            (kept.top ->> 'dropped')::bigint + (excluded.top ->> 'dropped')::bigint) END
 
 -- name: drop_old
--- Windows that are not kept any more, a bounded number at a time.
-DELETE FROM workhorse.measures m
- USING (SELECT starts, by FROM workhorse.measures
-         WHERE measure = %(measure)s AND version = %(version)s
-           AND starts < to_timestamp(floor((extract(epoch FROM now()) - %(keep)s) / %(seconds)s) * %(seconds)s)
-         ORDER BY starts LIMIT 1000) AS old
- WHERE m.measure = %(measure)s AND m.version = %(version)s AND m.starts = old.starts AND m.by = old.by
+-- Delete windows that are not kept any more, a bounded number at a time, and tell how many events of a page were left out
+-- because theirs are not: by the same clock as `fold`, that of the transaction.
+WITH kept AS MATERIALIZED (
+    SELECT to_timestamp(floor((extract(epoch FROM now()) - %(keep)s) / %(seconds)s) * %(seconds)s) AS since
+), dropped AS (
+    DELETE FROM workhorse.measures m
+     USING (SELECT starts, by FROM workhorse.measures
+             WHERE measure = %(measure)s AND version = %(version)s AND starts < (SELECT since FROM kept)
+             ORDER BY starts LIMIT 1000) AS old
+     WHERE m.measure = %(measure)s AND m.version = %(version)s AND m.starts = old.starts AND m.by = old.by
+)
+SELECT count(*) FROM unnest(%(times)s::timestamptz[]) AS occurred_at WHERE occurred_at < (SELECT since FROM kept)
 
 -- name: read
 -- The windows from a time until another, put together into wider ones, and over what is not asked for apart.
