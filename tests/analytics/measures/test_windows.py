@@ -26,6 +26,8 @@ ORDERS = Measure(
     keep=("4 days", "30 days", None),
     sum="amount",
     distinct="customer",
+    quantiles="amount",
+    top="customer",
 )
 MEASURES = Measures([ORDERS])
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -51,11 +53,11 @@ def windows_of(sql: Sql) -> dict[str, int]:
 
 
 def test_a_year_is_read_from_its_days_and_says_what_its_minutes_say(database_url: str) -> None:
-    fine = Measures([Measure("orders", of="order.placed", by=("shop",), sum="amount", distinct="customer", version=2)])
+    fine = Measures([replace(ORDERS, window="1 minute", keep=None, version=2)])
 
     async def script(database: Any, sql: Sql) -> None:
         for hours in range(0, 40, 3):
-            order(sql, TODAY - timedelta(hours=hours), customer=f"c{hours % 4}")
+            order(sql, TODAY - timedelta(hours=hours), f"{hours}.50", customer=f"c{hours % 4}")
         for measures in (MEASURES, fine):
             await drain(database, measures)
         assert windows_of(sql) == {"orders": 14 + 14, "orders@3600": 14, "orders@86400": 3}
