@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from workhorse.cli.target import load_service
 from workhorse.errors import SettingsError
-from workhorse.feeds.reader import reading
+from workhorse.feeds.reader import prepare_feeds, reading
 from workhorse.jobs import CHANNEL, Worker, WorkerOptions
 from workhorse.relays import relaying
 from workhorse.service import Service
@@ -76,6 +76,7 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
         await stack.enter_async_context(storing(service, rooms))
         await stack.enter_async_context(answering(rooms))
         await stack.enter_async_context(forgetting(service, rooms))
+        await prepare_feeds(database, service.feeds)
         await stack.enter_async_context(relaying(database, service.relays, log=rooms.log, metrics=rooms.metrics))
         await stack.enter_async_context(
             reading(database, service.feeds, events=service.events, log=rooms.log, metrics=rooms.metrics)

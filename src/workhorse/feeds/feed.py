@@ -16,9 +16,11 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from workhorse.errors import SettingsError, StartupError
+from workhorse.telemetry.log import Log
+from workhorse.telemetry.metrics import Registry
 from workhorse.units import Work
 
-__all__ = ["Feed", "FeedMoved", "Handler", "Recorded", "Start"]
+__all__ = ["Bind", "Feed", "FeedMoved", "Handler", "Preparation", "Recorded", "Start"]
 
 MAX_PAGE: Final = 10_000
 
@@ -51,6 +53,12 @@ class Recorded:
 Handler = Callable[[Work, Sequence[Recorded]], Awaitable[None]]
 """Does what a reader is for with a page of events. What it writes through the work commits with the position."""
 
+Bind = Callable[[Registry, Log | None], None]
+"""Is given where a feed's handler counts and logs."""
+
+Preparation = Callable[[Work], Awaitable[None]]
+"""Looks whether a feed may be read at all. What it writes commits if it raises nothing."""
+
 
 class FeedMoved(StartupError):
     """The position of a reader was noted in another cluster, where transactions have other numbers.
@@ -82,6 +90,9 @@ class Feed:
         repeatable: a page that comes again, because the process died or the handler raised, has the same events in the
             same order, for handlers that publish outside of the database. Costs a transaction a page more.
         idle_seconds: between two looks where nothing has come for a while; so late an event may be read then.
+        prepare: called at the start of each service and worker that has the feed, read there or not, in a transaction
+            of its own; what it raises refuses the start.
+        bind: called by the reader before the first page with its metrics and its log.
 
     Raises:
         SettingsError: a value is malformed.
@@ -95,6 +106,8 @@ class Feed:
     version: str = field(default="1", kw_only=True)
     repeatable: bool = field(default=False, kw_only=True)
     idle_seconds: float = field(default=1.0, kw_only=True)
+    prepare: Preparation | None = field(default=None, kw_only=True)
+    bind: Bind | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):

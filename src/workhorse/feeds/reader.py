@@ -29,7 +29,7 @@ from workhorse.telemetry.metrics import Registry
 from workhorse.units import Unit, Work
 from workhorse.units.work import NO_KINDS
 
-__all__ = ["FeedReader", "reading"]
+__all__ = ["FeedReader", "prepare_feeds", "reading"]
 
 # Between two looks: so long after a page, and twice as long after each look that found nothing, up to the feed's own.
 BUSY_SECONDS: Final = 0.05
@@ -38,6 +38,9 @@ RETRY_SECONDS: Final = 0.5
 MAX_RETRY_SECONDS: Final = 60.0
 TURN_SECONDS: Final = 300.0
 """How long a page may take. Its transaction holds up the database's clearing, so it has an end."""
+
+PREPARE_SECONDS: Final = 30.0
+"""How long a feed may take to say at the start whether it may be read."""
 
 
 class Position(NamedTuple):
@@ -92,6 +95,8 @@ class FeedReader:
         self._failures = registry.counter(
             "workhorse_feed_failures_total", "Pages that a feed's handler failed at.", ("feed",)
         ).labels(feed.name)
+        if feed.bind is not None:
+            feed.bind(registry, log)
 
     def __repr__(self) -> str:
         return f"<FeedReader of {self._feed.name!r}>"
@@ -218,6 +223,19 @@ class FeedReader:
             return Query(self._queries["arrive"], (position.reading, count, name))
         last = events[-1]
         return Query(self._queries["turn_page"], (position.reading, str(last.txid), last.id, count, name))
+
+
+async def prepare_feeds(database: Database, feeds: Iterable[Feed]) -> None:
+    """Ask each feed that wants to be asked whether it may be read, before anything is served or read.
+
+    Raises:
+        StartupError: one may not.
+    """
+    for feed in feeds:
+        if feed.prepare is not None:
+            unit = Unit(database, isolation="read committed", deadline_seconds=PREPARE_SECONDS)
+            async with unit as work:
+                await feed.prepare(work)
 
 
 @asynccontextmanager

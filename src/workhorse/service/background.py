@@ -60,7 +60,15 @@ async def open_control(rooms: Rooms, stack: AsyncExitStack) -> PostgresDatabase:
 
 @asynccontextmanager
 async def working(service: "Service", rooms: Rooms) -> AsyncGenerator[None]:
-    """Run the service's jobs and feeds during the block, where the settings say so."""
+    """Run the service's jobs and feeds during the block, where the settings say so.
+
+    Raises:
+        StartupError: a feed may not be read, here or elsewhere.
+    """
+    if service.feeds:
+        from workhorse.feeds.reader import prepare_feeds  # noqa: PLC0415 - most services have none
+
+        await prepare_feeds(service.database_of(rooms), service.feeds)
     wish = rooms.settings.jobs.in_process
     if wish == "off" or (wish == "auto" and rooms.settings.production):
         yield

@@ -1,13 +1,22 @@
 """Windows of several lengths, and windows that are kept for some time."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.analytics.measures.kit import drain, run
 from tests.units.databases import Sql
 from workhorse.analytics.measures import Measure, Measures, Row, forget_version
-from workhorse.units import Unit
+from workhorse.feeds import FeedReader, Recorded
+from workhorse.telemetry.log import Log
+from workhorse.telemetry.metrics import Registry
+from workhorse.units import Unit, Work
 
 ORDERS = Measure(
     "orders",
@@ -17,6 +26,8 @@ ORDERS = Measure(
     keep=("4 days", "30 days", None),
     sum="amount",
     distinct="customer",
+    quantiles="amount",
+    top="customer",
 )
 MEASURES = Measures([ORDERS])
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -42,11 +53,11 @@ def windows_of(sql: Sql) -> dict[str, int]:
 
 
 def test_a_year_is_read_from_its_days_and_says_what_its_minutes_say(database_url: str) -> None:
-    fine = Measures([Measure("orders", of="order.placed", by=("shop",), sum="amount", distinct="customer", version=2)])
+    fine = Measures([replace(ORDERS, window="1 minute", keep=None, version=2)])
 
     async def script(database: Any, sql: Sql) -> None:
         for hours in range(0, 40, 3):
-            order(sql, TODAY - timedelta(hours=hours), customer=f"c{hours % 4}")
+            order(sql, TODAY - timedelta(hours=hours), f"{hours}.50", customer=f"c{hours % 4}")
         for measures in (MEASURES, fine):
             await drain(database, measures)
         assert windows_of(sql) == {"orders": 14 + 14, "orders@3600": 14, "orders@86400": 3}
@@ -90,6 +101,45 @@ def test_what_is_too_old_goes_and_an_event_that_comes_later_does_not_bring_half_
         await drain(database, MEASURES)
         assert windows_of(sql) == {"orders": 1, **wider}
         assert [row.sum for row in await rows(database, window="1 hour")] == [Decimal("16.00")]
+
+    run(database_url, script)
+
+
+def test_events_of_windows_that_are_gone_are_counted_once_they_are_left_out_and_logged_once_a_minute(
+    database_url: str, tmp_path: Path
+) -> None:
+    async def script(database: Any, sql: Sql) -> None:
+        metrics, (feed,) = Registry(None), MEASURES.feeds
+        with (tmp_path / "log").open("wb") as stream:
+            log = Log(stream.fileno())
+            log.start()
+            failing = True
+
+            async def counting(work: Work, events: Sequence[Recorded]) -> None:
+                await feed.handler(work, events)
+                if failing:
+                    raise RuntimeError("after it was counted")
+
+            reader = FeedReader(database, replace(feed, handler=counting), log=log, metrics=metrics)
+            for days in (5, 5, 40, 0):
+                order(sql, TODAY - timedelta(days=days))
+            with pytest.raises(RuntimeError):
+                await reader.drain()
+            assert b"workhorse_measure_late_total{" not in metrics.render(), "nothing is left out before the commit"
+            failing = False
+            assert await reader.drain() == 4
+            order(sql, TODAY - timedelta(days=5))
+            assert await reader.drain() == 1
+            log.close()
+        told = metrics.render().decode()
+        assert 'workhorse_measure_late_total{measure="orders",window="60"} 4' in told
+        assert 'workhorse_measure_late_total{measure="orders",window="3600"} 1' in told
+        assert 'window="86400"' not in told
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert [(line["event"], line["window_seconds"], line["left_out"]) for line in lines] == [
+            ("measure.late", 60, 3),
+            ("measure.late", 3600, 1),
+        ]
 
     run(database_url, script)
 

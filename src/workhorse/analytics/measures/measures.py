@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-from workhorse.analytics.measures.measure import Measure, Window, path_of, seconds_of
+from workhorse.analytics.measures.definition import note_definition
+from workhorse.analytics.measures.folding import Folding
+from workhorse.analytics.measures.measure import Measure, Window, seconds_of
 from workhorse.contracts import Database
 from workhorse.errors import SettingsError
-from workhorse.feeds import Feed, Recorded
+from workhorse.feeds import Feed
 from workhorse.sql import Queries, load_queries
 from workhorse.units import Unit, Work
 
@@ -90,10 +93,22 @@ class Measures:
     @property
     def feeds(self) -> list[Feed]:
         """What counts them."""
-        return [
-            Feed(measure.feed_name, self._folding(measure), types=[measure.of], at_most=PAGE, idle_seconds=IDLE_SECONDS)
-            for measure in self._known.values()
-        ]
+        return [self._feed(measure) for measure in self._known.values()]
+
+    def _feed(self, measure: Measure) -> Feed:
+        folding = Folding(measure, self._queries)
+        return Feed(
+            measure.feed_name,
+            folding,
+            types=[measure.of],
+            at_most=PAGE,
+            idle_seconds=IDLE_SECONDS,
+            prepare=partial(self._prepare, measure),
+            bind=folding.bind,
+        )
+
+    async def _prepare(self, measure: Measure, work: Work) -> None:
+        await note_definition(work, measure, self._queries)
 
     def find(self, name: str) -> Measure:
         """The definition of this name.
@@ -176,32 +191,6 @@ class Measures:
         sketches = await (await work.execute(self._queries["read_sketches"], asked)).fetchall()
         return [_with_sketches(row, measure, found, quantiles) for row, found in zip(rows, sketches, strict=True)]
 
-    def _folding(self, measure: Measure) -> "_Folding":
-        return _Folding(measure, self._queries)
-
-
-class _Folding:
-    """Counts the pages of one measure: the handler of its feed."""
-
-    def __init__(self, measure: Measure, queries: Queries) -> None:
-        self._queries = queries
-        self._windows = measure.windows
-        self._params: dict[str, Any] = {
-            "version": measure.version,
-            "names": list(measure.by),
-            "paths": [_array(path_of(path, measure.name)) for path in measure.by],
-        }
-        for name, path in measure.paths.items():
-            self._params[name] = None if path is None else path_of(path, measure.name)
-
-    async def __call__(self, work: Work, events: Sequence[Recorded]) -> None:
-        ids = [event.id for event in events]
-        for window in self._windows:
-            own = {"measure": window.key, "seconds": window.seconds, "keep": window.keep_seconds}
-            await work.execute(self._queries["fold"], {**self._params, **own, "ids": ids})
-            if window.keep_seconds is not None:
-                await work.execute(self._queries["drop_old"], {**self._params, **own})
-
 
 def question_of(
     measure: Measure,
@@ -268,9 +257,5 @@ async def forget_version(database: Database, name: str, version: int) -> int:
     old = Measure(name, of="any.thing", version=version)
     async with Unit(database) as work:
         await work.execute(queries["forget_feed"], (old.feed_name,))
+        await work.execute(queries["forget_definition"], (name, version))
         return int((await work.execute(queries["forget_rows"], (name, version))).rowcount)
-
-
-def _array(steps: Sequence[str]) -> str:
-    """The text of a Postgres array: paths have neither quotes nor commas."""
-    return "{" + ",".join(steps) + "}"

@@ -64,13 +64,18 @@ ON CONFLICT (measure, version, starts, by) DO UPDATE
                            (kept.top ->> 'dropped')::bigint + (excluded.top ->> 'dropped')::bigint) END
 
 -- name: drop_old
--- Windows that are not kept any more, a bounded number at a time.
-DELETE FROM workhorse.measures m
- USING (SELECT starts, by FROM workhorse.measures
-         WHERE measure = %(measure)s AND version = %(version)s
-           AND starts < to_timestamp(floor((extract(epoch FROM now()) - %(keep)s) / %(seconds)s) * %(seconds)s)
-         ORDER BY starts LIMIT 1000) AS old
- WHERE m.measure = %(measure)s AND m.version = %(version)s AND m.starts = old.starts AND m.by = old.by
+-- Delete windows that are not kept any more, a bounded number at a time, and tell how many events of a page were left out
+-- because theirs are not: by the same clock as `fold`, that of the transaction.
+WITH kept AS MATERIALIZED (
+    SELECT to_timestamp(floor((extract(epoch FROM now()) - %(keep)s) / %(seconds)s) * %(seconds)s) AS since
+), dropped AS (
+    DELETE FROM workhorse.measures m
+     USING (SELECT starts, by FROM workhorse.measures
+             WHERE measure = %(measure)s AND version = %(version)s AND starts < (SELECT since FROM kept)
+             ORDER BY starts LIMIT 1000) AS old
+     WHERE m.measure = %(measure)s AND m.version = %(version)s AND m.starts = old.starts AND m.by = old.by
+)
+SELECT count(*) FROM unnest(%(times)s::timestamptz[]) AS occurred_at WHERE occurred_at < (SELECT since FROM kept)
 
 -- name: read
 -- The windows from a time until another, put together into wider ones, and over what is not asked for apart.
@@ -95,47 +100,64 @@ SELECT starts, by, sum(events)::bigint, sum(rejected)::bigint, sum(summed), min(
 
 -- name: read_sketches
 -- The same windows' summaries, put together alike: how many different values, the values at the shares that are asked for,
--- and the most frequent ones.
+-- and the most frequent ones. Rows are numbered, since sorting by a number is much cheaper than by what they are told apart
+-- by; and what is one window alone is taken as it stands: its hashes are ascending, and nothing has to be put together.
 WITH asked AS MATERIALIZED (
-    SELECT to_timestamp(floor(extract(epoch FROM starts) / %(seconds)s) * %(seconds)s) AS starts,
-           CASE WHEN %(whole)s THEN m.by
-                ELSE (SELECT coalesce(jsonb_object_agg(name, m.by -> name), '{}') FROM unnest(%(names)s::text[]) AS name)
-           END AS by,
+    SELECT dense_rank() OVER (ORDER BY starts, by) AS number,
+           count(*) OVER (PARTITION BY starts, by) AS together,
            distinct_hashes, quantiles, top
-      FROM workhorse.measures m
-     WHERE measure = %(measure)s AND version = %(version)s AND starts >= %(since)s AND starts < %(until)s
-       AND (%(keep)s::bigint IS NULL
-            OR starts >= to_timestamp(floor((extract(epoch FROM now()) - %(keep)s) / %(own)s) * %(own)s))
-       AND m.by @> %(only)s::jsonb
-), rows AS (
-    SELECT starts, by, sum((top ->> 'dropped')::bigint)::bigint AS dropped
-      FROM asked GROUP BY starts, by ORDER BY starts, by LIMIT %(at_most)s
-), hashes AS (
-    SELECT starts, by, count(*) AS kept, max(hash) AS farthest
-      FROM (SELECT starts, by, hash, row_number() OVER (PARTITION BY starts, by ORDER BY hash) AS place
-              FROM (SELECT DISTINCT starts, by, hash FROM asked, unnest(distinct_hashes) AS hash) AS each) AS ranked
+      FROM (SELECT to_timestamp(floor(extract(epoch FROM starts) / %(seconds)s) * %(seconds)s) AS starts,
+                   CASE WHEN %(whole)s THEN m.by
+                        ELSE (SELECT coalesce(jsonb_object_agg(name, m.by -> name), '{}')
+                                FROM unnest(%(names)s::text[]) AS name)
+                   END AS by,
+                   distinct_hashes, quantiles, top
+              FROM workhorse.measures m
+             WHERE measure = %(measure)s AND version = %(version)s AND starts >= %(since)s AND starts < %(until)s
+               AND (%(keep)s::bigint IS NULL
+                    OR starts >= to_timestamp(floor((extract(epoch FROM now()) - %(keep)s) / %(own)s) * %(own)s))
+               AND m.by @> %(only)s::jsonb) AS windows
+), rows AS MATERIALIZED (
+    SELECT number, sum((top ->> 'dropped')::bigint)::bigint AS dropped
+      FROM asked WHERE number <= %(at_most)s GROUP BY number
+), hashes AS MATERIALIZED (
+    SELECT number, cardinality(distinct_hashes) AS kept, distinct_hashes[cardinality(distinct_hashes)] AS farthest
+      FROM asked WHERE together = 1
+    UNION ALL
+    SELECT number, count(*), max(hash)
+      FROM (SELECT number, hash, row_number() OVER (PARTITION BY number ORDER BY hash) AS place
+              FROM (SELECT DISTINCT number, hash FROM asked, unnest(distinct_hashes) AS hash
+                     WHERE together > 1) AS each) AS ranked
      WHERE place <= 1024
-     GROUP BY starts, by
-), buckets AS (
-    SELECT starts, by, jsonb_object_agg(key, often) AS counts
-      FROM (SELECT starts, by, key, sum(value::bigint) AS often
-              FROM asked, jsonb_each_text(quantiles) GROUP BY starts, by, key) AS each
-     GROUP BY starts, by
-), named AS (
-    SELECT starts, by, jsonb_agg(jsonb_build_array(key, often) ORDER BY often DESC, key) AS counts
-      FROM (SELECT starts, by, key, sum(value::bigint) AS often,
-                   row_number() OVER (PARTITION BY starts, by ORDER BY sum(value::bigint) DESC, key) AS place
-              FROM asked, jsonb_each_text(top -> 'counts') GROUP BY starts, by, key) AS each
+     GROUP BY number
+), buckets AS MATERIALIZED (
+    SELECT number, quantiles AS counts FROM asked WHERE together = 1
+    UNION ALL
+    SELECT number, jsonb_object_agg(key, often)
+      FROM (SELECT number, key, sum(value::bigint) AS often
+              FROM asked, jsonb_each_text(quantiles) WHERE together > 1 GROUP BY number, key) AS each
+     GROUP BY number
+), named AS MATERIALIZED (
+    SELECT number,
+           (SELECT jsonb_agg(jsonb_build_array(key, often) ORDER BY often DESC, key)
+              FROM (SELECT key, value::bigint AS often FROM jsonb_each_text(asked.top -> 'counts')
+                     ORDER BY often DESC, key LIMIT %(best)s) AS each) AS counts
+      FROM asked WHERE together = 1
+    UNION ALL
+    SELECT number, jsonb_agg(jsonb_build_array(key, often) ORDER BY often DESC, key)
+      FROM (SELECT number, key, sum(value::bigint) AS often,
+                   row_number() OVER (PARTITION BY number ORDER BY sum(value::bigint) DESC, key) AS place
+              FROM asked, jsonb_each_text(top -> 'counts') WHERE together > 1 GROUP BY number, key) AS each
      WHERE place <= %(best)s
-     GROUP BY starts, by
+     GROUP BY number
 )
 SELECT workhorse.estimated_distinct(coalesce(hashes.kept, 0), hashes.farthest), coalesce(hashes.kept, 0) >= 1024,
        workhorse.estimated_quantiles(buckets.counts, %(shares)s), coalesce(named.counts, '[]'), rows.dropped
   FROM rows
-  LEFT JOIN hashes USING (starts, by)
-  LEFT JOIN buckets USING (starts, by)
-  LEFT JOIN named USING (starts, by)
- ORDER BY rows.starts, rows.by
+  LEFT JOIN hashes USING (number)
+  LEFT JOIN buckets USING (number)
+  LEFT JOIN named USING (number)
+ ORDER BY rows.number
 
 -- name: forget_rows
 -- Those of its wider windows, too, which are named after it: `revenue@86400`.
@@ -143,3 +165,14 @@ DELETE FROM workhorse.measures WHERE split_part(measure, '@', 1) = %s AND versio
 
 -- name: forget_feed
 DELETE FROM workhorse.feeds WHERE name = %s
+
+-- name: note_definition
+-- What a version counts, unless it is noted already.
+INSERT INTO workhorse.measure_definitions (measure, version, digest, definition) VALUES (%s, %s, %s, %s::jsonb)
+ON CONFLICT (measure, version) DO NOTHING
+
+-- name: noted_definition
+SELECT digest, definition FROM workhorse.measure_definitions WHERE measure = %s AND version = %s
+
+-- name: forget_definition
+DELETE FROM workhorse.measure_definitions WHERE measure = %s AND version = %s
