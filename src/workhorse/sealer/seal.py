@@ -50,6 +50,7 @@ MAX_RETRY_SECONDS: Final = 15.0
 SIGN_SECONDS: Final = 60.0
 """How long the transaction of a signature may take."""
 THIN_SECONDS: Final = 3600.0
+LOOK_SECONDS: Final = 2.0
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -117,6 +118,7 @@ class Sealer:
         self._thinned_at: float | None = None
         self._asked: dict[str, float] = {}
         self._trouble: str | None = None
+        self._turned_at = time.monotonic()
         registry = metrics if metrics is not None else Registry(None)
         self._sealed = registry.counter("workhorse_audit_sealed_total", "Events that were sealed.").labels()
         self._lag = registry.gauge(
@@ -135,6 +137,20 @@ class Sealer:
         """Why the sealer stands still; None if it does not."""
         return self._trouble
 
+    @property
+    def still_seconds(self) -> float:
+        """Since it last sealed and signed all that it found, or began: it stands still, hangs or has ended if long."""
+        return time.monotonic() - self._turned_at
+
+    async def is_behind(self, most_seconds: float) -> bool:
+        """Whether an event has waited longer than that, whichever process seals.
+
+        Raises:
+            DatabaseUnavailable: the journal cannot be looked at.
+        """
+        async with Unit(self._database, read_only=True, deadline_seconds=LOOK_SECONDS) as work:
+            return bool((await self._store.rows(work, "is_behind", most_seconds, SEALER_FEED))[0][0])
+
     async def run(self) -> None:
         """Seal and sign until cancelled. Trouble is logged and shown, and tried again after a pause."""
         idle, retry = BUSY_SECONDS, RETRY_SECONDS
@@ -149,7 +165,7 @@ class Sealer:
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, MAX_RETRY_SECONDS)
                 continue
-            self._trouble, retry = None, RETRY_SECONDS
+            self._trouble, retry, self._turned_at = None, RETRY_SECONDS, time.monotonic()
             self._still.set(0)
             self._age.set(time.monotonic() - self._signed_at)
             if sealed < self._options.batch:

@@ -32,6 +32,12 @@ class AuditSettings(Record):
     anchor_s3_every_seconds: float = Field(
         default=60.0, ge=0, le=86_400, description="Pause between two checkpoints that are kept there."
     )
+    ready_behind_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        description="A worker whose sealer stands still, or leaves an event waiting, for longer is not ready.",
+    )
     serve_at: str = Field(
         default="",
         pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*$",

@@ -94,6 +94,14 @@ SELECT count(*), coalesce(extract(epoch FROM now() - min(e.occurred_at)), 0)::fl
  WHERE e.txid >= (SELECT pg_snapshot_xmin(seen) FROM workhorse.feeds WHERE name = %s)
    AND NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id)
 
+-- name: is_behind
+-- Whether an event that came more than so many seconds ago is not sealed yet. What the sealer has read is not looked at.
+SELECT EXISTS (
+    SELECT FROM workhorse.events e
+     WHERE e.occurred_at < now() - %s * interval '1 second'
+       AND e.txid >= coalesce((SELECT pg_snapshot_xmin(seen) FROM workhorse.feeds WHERE name = %s), '0'::xid8)
+       AND NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id))
+
 -- name: export_events
 -- The events that a log of a size covers, by index, from an index on; of those that have no entry see `strangers`.
 SELECT a.index, e.id, e.type, e.subject, e.data::text, e.occurred_at, e.request_id, e.trace_id, e.principal
