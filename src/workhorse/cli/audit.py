@@ -78,6 +78,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--most-seconds", type=float, default=60.0, help="fail if an event waits longer (default: %(default)g)"
     )
     status.set_defaults(on_audit=_status)
+    resume = verbs.add_parser("resume", help="go on with a log that was restored into another database cluster")
+    resume.add_argument("--confirm", default="", metavar="NAME", help="do it; else it is only said what is found")
+    resume.set_defaults(on_audit=_resume)
     witness = verbs.add_parser("witness", help="serve a witness, which signs that others' logs only grow")
     witness.add_argument("folder", type=Path, help="with its key, and what it remembers; on a disk that is kept")
     witness.add_argument("--admit", action="append", metavar="KEY", help="witness the log of this key from now on")
@@ -166,6 +169,12 @@ def _status(arguments: argparse.Namespace) -> int:
     from workhorse.cli.audit_database import print_status  # noqa: PLC0415 - it needs cryptography
 
     return print_status(most_seconds=arguments.most_seconds)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from workhorse.cli.audit_database import resume_restored  # noqa: PLC0415 - it needs cryptography
+
+    return resume_restored(confirmed=arguments.confirm)
 
 
 def _prove(arguments: argparse.Namespace) -> int:
