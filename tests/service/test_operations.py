@@ -27,6 +27,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     [
         (Probe(Phase.SERVING, app=True, database=True), 200),
         (Probe(Phase.SERVING, app=True, database=False), 503),
+        (Probe(Phase.SERVING, app=True, database=True, audit=True), 200),
+        (Probe(Phase.SERVING, app=True, database=True, audit=False), 503),
         (Probe(Phase.SERVING, app=False, database=True), 503),
         (Probe(Phase.STARTING, app=True, database=True), 503),
         (Probe(Phase.DRAINING, app=True, database=True), 503),

@@ -27,6 +27,7 @@ from workhorse.errors import SettingsError
 
 if TYPE_CHECKING:
     from workhorse.audit import FolderExport, Note, Trust
+    from workhorse.audit.export import Export
 
 __all__ = ["NAME", "SUMMARY", "configure", "run"]
 
@@ -39,7 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     verbs = parser.add_subparsers(title="what to do", metavar="VERB", required=True)
     verify = verbs.add_parser("verify", help="say whether an export is as it was signed, or what was done to it")
-    verify.add_argument("folder", type=Path)
+    verify.add_argument("folder", metavar="FOLDER|URL", help="an export, or the address below which a log is served")
+    verify.add_argument("--token-file", type=Path, metavar="FILE", help="the bearer token that the address asks for")
     verify.add_argument(
         "--anchor", type=Path, action="append", default=[], metavar="FILE", help="a checkpoint that was kept elsewhere"
     )
@@ -76,6 +78,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--most-seconds", type=float, default=60.0, help="fail if an event waits longer (default: %(default)g)"
     )
     status.set_defaults(on_audit=_status)
+    resume = verbs.add_parser("resume", help="go on with a log that was restored into another database cluster")
+    resume.add_argument("--confirm", default="", metavar="NAME", help="do it; else it is only said what is found")
+    resume.set_defaults(on_audit=_resume)
     witness = verbs.add_parser("witness", help="serve a witness, which signs that others' logs only grow")
     witness.add_argument("folder", type=Path, help="with its key, and what it remembers; on a disk that is kept")
     witness.add_argument("--admit", action="append", metavar="KEY", help="witness the log of this key from now on")
@@ -119,8 +124,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from workhorse.audit import render_report, verify  # noqa: PLC0415
+    from workhorse.audit.fetching import HttpExport  # noqa: PLC0415
 
-    export = _export(arguments.folder)
+    if arguments.folder.startswith(("http://", "https://")):
+        token = "" if arguments.token_file is None else _read(arguments.token_file).decode("latin-1").strip()
+        export: Export = HttpExport(arguments.folder, token=token)
+    else:
+        export = _export(Path(arguments.folder))
     report = verify(export, _trust(arguments), anchors=_anchors(arguments))
     text = msgspec.json.encode(report).decode() if arguments.json else render_report(report)
     sys.stdout.write(text + "\n")
@@ -159,6 +169,12 @@ def _status(arguments: argparse.Namespace) -> int:
     from workhorse.cli.audit_database import print_status  # noqa: PLC0415 - it needs cryptography
 
     return print_status(most_seconds=arguments.most_seconds)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from workhorse.cli.audit_database import resume_restored  # noqa: PLC0415 - it needs cryptography
+
+    return resume_restored(confirmed=arguments.confirm)
 
 
 def _prove(arguments: argparse.Namespace) -> int:

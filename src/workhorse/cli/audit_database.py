@@ -12,13 +12,15 @@ from uuid import UUID
 
 from workhorse.errors import SettingsError
 from workhorse.sealer.anchors import ObjectAnchor
+from workhorse.sealer.hosting import file_anchor, key_provider, s3_anchor
 from workhorse.sealer.objects import open_s3
 from workhorse.sealer.reading import LogReader, LogStatus, WitnessStatus
+from workhorse.sealer.resuming import resume
 from workhorse.service.rooms import find_urls
 from workhorse.settings import Settings, load_settings
 from workhorse.state.postgres.database import PostgresDatabase
 
-__all__ = ["export_to", "fetch_anchors", "print_status", "prove_from_database", "render_status"]
+__all__ = ["export_to", "fetch_anchors", "print_status", "prove_from_database", "render_status", "resume_restored"]
 
 STATEMENT_SECONDS = 600.0
 
@@ -87,6 +89,29 @@ def print_status(*, most_seconds: float) -> int:
     return asyncio.run(main())
 
 
+def resume_restored(*, confirmed: str) -> int:
+    """Say what was found of a log that was restored into another cluster; go on with it, if its name is confirmed."""
+
+    async def main() -> int:
+        settings = load_settings()
+        anchors = [anchor for anchor in (file_anchor(settings), s3_anchor(settings)) if anchor is not None]
+        async with _database(settings) as database:
+            found = await resume(database, key_provider(settings), anchors=anchors, confirmed=confirmed)
+        sys.stdout.write(
+            f"log         {found.origin}, {found.size} entries\n"
+            f"restored    from the cluster {found.former_cluster} into {found.cluster}\n"
+            f"waiting     {found.waiting} events without an entry, which are sealed next\n"
+            f"gone        {found.gone} entries without their event: lost, or dropped with their month\n"
+        )
+        if found.done:
+            sys.stdout.write("The log is gone on with; its next entry, audit.resumed, says so.\n")
+            return 0
+        sys.stdout.write(f"Nothing was changed. To go on: workhorse audit resume --confirm {found.origin}\n")
+        return 1
+
+    return asyncio.run(main())
+
+
 def render_status(status: LogStatus) -> str:
     """The status for people."""
     age = status.checkpoint_age_seconds
@@ -110,10 +135,16 @@ def _render_witness(one: WitnessStatus) -> str:
 
 @asynccontextmanager
 async def _reader(settings: Settings) -> AsyncGenerator[LogReader]:
+    async with _database(settings) as database:
+        yield LogReader(database, quorum=settings.audit.witness_quorum)
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncGenerator[PostgresDatabase]:
     async with find_urls(settings) as urls:
         database = PostgresDatabase(urls.database, pool_max=1, statement_timeout_seconds=STATEMENT_SECONDS)
         await database.open()
         try:
-            yield LogReader(database, quorum=settings.audit.witness_quorum)
+            yield database
         finally:
             await database.close()

@@ -21,6 +21,7 @@ from workhorse.service import Service
 from workhorse.service.background import bind_caching, counting, open_control
 from workhorse.service.privacy import forgetting, guard_privacy
 from workhorse.service.rooms import open_rooms
+from workhorse.service.sealer_health import SealerHealth
 from workhorse.service.tables import asking
 from workhorse.service.warehouse import storing
 from workhorse.service.worker_endpoint import answering
@@ -74,7 +75,8 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
         await stack.enter_async_context(counting(service, rooms))
         await stack.enter_async_context(asking(service, rooms))
         await stack.enter_async_context(storing(service, rooms))
-        await stack.enter_async_context(answering(rooms))
+        health = SealerHealth()
+        await stack.enter_async_context(answering(rooms, keeps_up=health.keeps_up))
         await stack.enter_async_context(forgetting(service, rooms))
         await prepare_feeds(database, service.feeds)
         await stack.enter_async_context(relaying(database, service.relays, log=rooms.log, metrics=rooms.metrics))
@@ -85,7 +87,7 @@ async def _work(service: Service, queues: Sequence[str] | None, options: WorkerO
             from workhorse.sealer.hosting import sealing  # noqa: PLC0415 - it needs cryptography, an extra
 
             sealer = sealing(rooms.settings, database, log=rooms.log, metrics=rooms.metrics)
-            await stack.enter_async_context(sealer)
+            health.watch(await stack.enter_async_context(sealer), rooms.settings.audit.ready_behind_seconds)
         if not service.jobs:
             await _until_told(asyncio.create_task(asyncio.Event().wait(), name="feeds alone"), None)
             return

@@ -133,6 +133,7 @@ class ApiKeys(KeyDesk):
             SettingsError: it has none either.
         """
         self._log = self._log if self._log is not None else surroundings.log
+        self._recorder = surroundings.recorder
         if not self._own_store:
             # Anew at each start: the stores of a run that has ended are closed.
             self._store = surroundings.api_keys

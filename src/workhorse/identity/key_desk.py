@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from workhorse.contracts import ApiKeyRecord, ApiKeyStore
+from workhorse.contracts import ApiKeyRecord, ApiKeyStore, Recorder
 from workhorse.errors import SettingsError
 from workhorse.identity.key_text import KeyText
 from workhorse.identity.texts import TextRefused, is_text
@@ -52,6 +52,7 @@ class KeyDesk:
         self._own_store = store is not None
         self._text = text if text is not None else KeyText()
         self._log = log
+        self._recorder: Recorder | None = None
 
     async def create(
         self,
@@ -81,7 +82,7 @@ class KeyDesk:
         for _ in range(TRIES):
             key = self._new(ApiKeyRecord("", b"", subject, name, granted, tenant, now, expires, None, None))
             if await self._given_store().insert(key.record):
-                self._tell("api_key.created", key.record)
+                await self._tell("created", key.record, name=name, scopes=list(granted))
                 return key
         raise AssertionError("two keys in a row had a public part of 71 random bits that another key has")
 
@@ -126,7 +127,7 @@ class KeyDesk:
         if not await store.rotate(prefix, key.record, ends=round(now + overlap_seconds, 6), now=now):
             return None
         self._forget(prefix)
-        self._tell("api_key.rotated", key.record, replaces=prefix, overlap_seconds=overlap_seconds)
+        await self._tell("rotated", key.record, replaces=prefix, overlap_seconds=overlap_seconds)
         return key
 
     async def revoke(self, prefix: str, *, owner: str | None = None) -> bool:
@@ -151,7 +152,7 @@ class KeyDesk:
                 return False
         finally:
             self._forget(prefix)
-        self._tell("api_key.revoked", key)
+        await self._tell("revoked", key)
         return True
 
     async def revoke_all(self, subject: str) -> int:
@@ -165,6 +166,8 @@ class KeyDesk:
         self._forget()
         if self._log is not None:
             self._log.event("info", "api_key.all_revoked", subject=subject, keys=ended)
+        if ended and self._recorder is not None:
+            await self._recorder.record("audit.api_key_revoked", subject=subject, data={"keys": ended})
         return ended
 
     def _new(self, terms: ApiKeyRecord) -> NewKey:
@@ -179,9 +182,18 @@ class KeyDesk:
     def _forget(self, prefix: str | None = None) -> None:
         """Called after a key has changed; without a prefix, any may have."""
 
-    def _tell(self, event: str, key: ApiKeyRecord, **fields: object) -> None:
+    async def _tell(self, what: str, key: ApiKeyRecord, **fields: object) -> None:
+        """Log and record what was done to a key. Where it cannot be recorded and must be, a new key is given to nobody.
+
+        Raises:
+            Problem: 503, as `contracts.Recorder` says. What was done to the key stands.
+        """
         if self._log is not None:
-            self._log.event("info", event, prefix=key.prefix, subject=key.subject, **fields)
+            self._log.event("info", f"api_key.{what}", prefix=key.prefix, subject=key.subject, **fields)
+        if self._recorder is not None:
+            await self._recorder.record(
+                f"audit.api_key_{what}", subject=key.subject, data={"prefix": key.prefix, **fields}
+            )
 
 
 def _check(subject: str, name: str, scopes: Sequence[str], tenant: str, expires: float | None, now: float) -> None:

@@ -8,6 +8,7 @@ from workhorse.sealer.cosigning import Cosigner
 from workhorse.sealer.keys import KeyFile, KeyProvider, KeyText, LogKeys
 from workhorse.sealer.objects import FolderStore, ObjectStore, S3Store, StoreUnreachable, open_s3
 from workhorse.sealer.reading import LogReader, LogStatus, WitnessStatus
+from workhorse.sealer.resuming import Resumption, resume
 from workhorse.sealer.seal import SEALER_FEED, Sealer, SealerOptions
 from workhorse.sealer.signing import SealRefused
 from workhorse.sealer.witnesses import Witness, WitnessClient, WitnessFault
@@ -27,6 +28,7 @@ __all__ = [
     "LogStatus",
     "ObjectAnchor",
     "ObjectStore",
+    "Resumption",
     "S3Store",
     "SealRefused",
     "Sealer",
@@ -37,4 +39,5 @@ __all__ = [
     "WitnessFault",
     "WitnessStatus",
     "open_s3",
+    "resume",
 ]

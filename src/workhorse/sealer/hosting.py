@@ -19,7 +19,7 @@ from workhorse.settings import Settings
 from workhorse.telemetry.log import Log
 from workhorse.telemetry.metrics import Registry
 
-__all__ = ["key_provider", "sealing", "witnesses_of"]
+__all__ = ["file_anchor", "key_provider", "s3_anchor", "sealing", "witnesses_of"]
 
 
 def key_provider(settings: Settings) -> KeyProvider:
@@ -64,6 +64,24 @@ def witnesses_of(settings: Settings) -> tuple[Witness, ...]:
     return witnesses
 
 
+def file_anchor(settings: Settings) -> FileAnchor | None:
+    """The anchor in a file; None: the settings name none."""
+    audit = settings.audit
+    return None if audit.anchor_file is None else FileAnchor(settings.project / audit.anchor_file)
+
+
+def s3_anchor(settings: Settings) -> ObjectAnchor | None:
+    """The anchor in a bucket; None: the settings name none.
+
+    Raises:
+        SettingsError: the address is none, or boto3 is not installed.
+    """
+    audit = settings.audit
+    if not audit.anchor_s3:
+        return None
+    return ObjectAnchor(open_s3(audit.anchor_s3, days=audit.anchor_s3_days), audit.anchor_s3_every_seconds)
+
+
 @asynccontextmanager
 async def sealing(
     settings: Settings, database: Database, *, log: Log | None = None, metrics: Registry | None = None
@@ -79,7 +97,8 @@ async def sealing(
         return
     provider = key_provider(settings)
     await provider.keys()  # what is wrong with them is said at the start
-    anchors: list[Anchor] = [] if audit.anchor_file is None else [FileAnchor(settings.project / audit.anchor_file)]
+    in_file = file_anchor(settings)
+    anchors: list[Anchor] = [] if in_file is None else [in_file]
     publishers: list[Publisher] = []
     if audit.anchor_s3:
         store = await asyncio.to_thread(open_s3, audit.anchor_s3, days=audit.anchor_s3_days)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -50,6 +50,9 @@ MAX_RETRY_SECONDS: Final = 15.0
 SIGN_SECONDS: Final = 60.0
 """How long the transaction of a signature may take."""
 THIN_SECONDS: Final = 3600.0
+LOOK_SECONDS: Final = 2.0
+MONTHS_SECONDS: Final = 1.0
+"""Between two looks for months that were detached."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -116,7 +119,10 @@ class Sealer:
         self._signed_at = 0.0
         self._thinned_at: float | None = None
         self._asked: dict[str, float] = {}
+        self._archived: set[int] = set()
+        self._months_at = -math.inf
         self._trouble: str | None = None
+        self._turned_at = time.monotonic()
         registry = metrics if metrics is not None else Registry(None)
         self._sealed = registry.counter("workhorse_audit_sealed_total", "Events that were sealed.").labels()
         self._lag = registry.gauge(
@@ -135,12 +141,27 @@ class Sealer:
         """Why the sealer stands still; None if it does not."""
         return self._trouble
 
+    @property
+    def still_seconds(self) -> float:
+        """Since it last sealed and signed all that it found, or began: it stands still, hangs or has ended if long."""
+        return time.monotonic() - self._turned_at
+
+    async def is_behind(self, most_seconds: float) -> bool:
+        """Whether an event has waited longer than that, whichever process seals.
+
+        Raises:
+            DatabaseUnavailable: the journal cannot be looked at.
+        """
+        async with Unit(self._database, read_only=True, deadline_seconds=LOOK_SECONDS) as work:
+            return bool((await self._store.rows(work, "is_behind", most_seconds, SEALER_FEED))[0][0])
+
     async def run(self) -> None:
         """Seal and sign until cancelled. Trouble is logged and shown, and tried again after a pause."""
         idle, retry = BUSY_SECONDS, RETRY_SECONDS
         while True:
             try:
                 await self._prepare()
+                await self._check_months()
                 sealed = await self._reader.turn()
                 if time.monotonic() - self._signed_at >= self._options.sign_every_seconds:
                     await self.sign()
@@ -149,7 +170,7 @@ class Sealer:
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, MAX_RETRY_SECONDS)
                 continue
-            self._trouble, retry = None, RETRY_SECONDS
+            self._trouble, retry, self._turned_at = None, RETRY_SECONDS, time.monotonic()
             self._still.set(0)
             self._age.set(time.monotonic() - self._signed_at)
             if sealed < self._options.batch:
@@ -166,6 +187,7 @@ class Sealer:
             AnchorUnreachable: an anchor did not answer. What was sealed is.
         """
         await self._prepare()
+        await self._check_months(at_once=True)
         total = await self._reader.drain()
         await self.sign()
         return total
@@ -261,6 +283,28 @@ class Sealer:
                 await work.execute(store.queries["announce"], (verifier, event.id))
         self._keys = keys
         return keys
+
+    async def _check_months(self, *, at_once: bool = False) -> None:
+        """Refuse to go past events that stand in a month which was taken out of the journal before they were sealed.
+
+        A month that was dropped is not there to be asked: what was not sealed is a row like others.
+        """
+        if time.monotonic() - self._months_at < MONTHS_SECONDS and not at_once:
+            return
+        async with Unit(self._database, read_only=True, deadline_seconds=SIGN_SECONDS) as work:
+            for oid, name in await self._store.rows(work, "detached_months"):
+                if oid in self._archived:
+                    continue
+                # A name that the query above gave: `events_`, four digits, `_` and two.
+                query = self._store.queries["unsealed_of_month"].replace("a_month", name)
+                row: Any = await (await work.execute(query)).fetchone()
+                if row[0]:
+                    raise SealRefused(
+                        f"the month workhorse.{name} was detached from the journal with events that are not sealed:"
+                        " attach it again (ALTER TABLE workhorse.events ATTACH PARTITION), and detach it when they are"
+                    )
+                self._archived.add(oid)  # nothing comes into it any more
+        self._months_at = time.monotonic()
 
     async def _seal(self, work: Work, events: Sequence[Recorded]) -> None:
         """Append a page of events, in its transaction."""

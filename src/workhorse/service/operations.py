@@ -73,6 +73,8 @@ class Probe(NamedTuple):
     app: bool
     """Whether the app's own lifespan is as it was when it started."""
     database: bool
+    audit: bool | None = None
+    """Whether this process's sealer keeps up with the journal; None: it has none."""
 
 
 def live_reply() -> Reply:
@@ -82,15 +84,16 @@ def live_reply() -> Reply:
 
 def ready_reply(probe: Probe) -> Reply:
     """200 if requests should be sent here, else 503, with what is missing."""
-    ready = probe.phase is Phase.SERVING and probe.app and probe.database
-    body = msgspec.json.encode(
-        {
-            "status": "ready" if ready else "not ready",
-            "phase": probe.phase.value,
-            "app": probe.app,
-            "database": probe.database,
-        }
-    )
+    ready = probe.phase is Phase.SERVING and probe.app and probe.database and probe.audit is not False
+    facts = {
+        "status": "ready" if ready else "not ready",
+        "phase": probe.phase.value,
+        "app": probe.app,
+        "database": probe.database,
+    }
+    if probe.audit is not None:
+        facts["audit"] = probe.audit
+    body = msgspec.json.encode(facts)
     return Reply(status=200 if ready else 503, headers=((b"content-type", b"application/json"), *_HEADERS), body=body)
 
 

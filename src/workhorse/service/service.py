@@ -38,6 +38,7 @@ from workhorse.journal import EventType, EventTypes
 from workhorse.migrations import Migrations
 from workhorse.policy import Policy, PolicyTable
 from workhorse.problems import plain_problem
+from workhorse.service.audit_files import is_of_audit_files, with_audit_files
 from workhorse.service.background import bind_caching, counting, working
 from workhorse.service.hosts import host_of
 from workhorse.service.lifespan import AppLifespan
@@ -405,8 +406,9 @@ class Service:
             events=self._events,
             metrics=rooms.metrics,
         )
+        inner = unit if self._host is None else self._host.enclose(unit)
         return Guard(
-            unit if self._host is None else self._host.enclose(unit),
+            with_audit_files(inner, settings, self.database_of(rooms), self._policies),
             plan,
             identity=self._identity,
             counters=rooms.stores.counters,
@@ -463,6 +465,9 @@ class Service:
             for method in [method for method, _ in policies_of(route, self._table)] or [route.method]:
                 asked = "GET" if method == "WEBSOCKET" else method
                 rows.append((f"{method} {route.path}", handler, f"{asked} {sample}"))
+        if routes is not None:
+            served = [policy for policy in self._policies if is_of_audit_files(settings, policy)]
+            rows += [(policy.pattern, "the audit log", f"GET {sample_of(policy.path)}") for policy in served]
         return control_map(rows, plan.routes, settings.guard, identity=self._identity is not None)
 
     def _check_policies(self) -> None:
@@ -470,7 +475,11 @@ class Service:
 
         A misspelt policy would silently be a control that went missing; so would a route that nobody thought of.
         """
-        lost = [policy.pattern for policy in self._policies if not is_routed(self._routed, policy)]
+        lost = [
+            policy.pattern
+            for policy in self._policies
+            if not is_routed(self._routed, policy) and not is_of_audit_files(self.settings, policy)
+        ]
         if lost:
             raise SettingsError(
                 f"the app has no route for the policies {', '.join(repr(pattern) for pattern in lost)}:"

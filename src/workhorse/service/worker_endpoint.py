@@ -8,7 +8,7 @@ not understand is 400. Who may read the metrics is decided as in the service (`o
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final
@@ -66,8 +66,14 @@ def parse_head(head: bytes) -> Scope | None:
 
 
 @asynccontextmanager
-async def answering(rooms: Rooms) -> AsyncGenerator[str | None]:
+async def answering(
+    rooms: Rooms, *, keeps_up: Callable[[], Awaitable[bool | None]] | None = None
+) -> AsyncGenerator[str | None]:
     """Answer during the block, where the settings name an address. Gives the address, with the port that was bound.
+
+    Args:
+        rooms: what the worker has open.
+        keeps_up: whether the process's sealer does; None: it has none, or not yet.
 
     Raises:
         StartupError: the address cannot be had.
@@ -76,7 +82,7 @@ async def answering(rooms: Rooms) -> AsyncGenerator[str | None]:
     if address is None:
         yield None
         return
-    endpoint = Endpoint(rooms)
+    endpoint = Endpoint(rooms, keeps_up)
     host, port = parse_address(address)
     try:
         server = await asyncio.start_server(endpoint.serve, host, port, limit=HEAD_BYTES)
@@ -98,8 +104,9 @@ async def answering(rooms: Rooms) -> AsyncGenerator[str | None]:
 class Endpoint:
     """Answers one request a connection."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, keeps_up: Callable[[], Awaitable[bool | None]] | None = None) -> None:
         self._rooms = rooms
+        self._keeps_up = keeps_up
         self._networks = parse_networks(rooms.settings.operations.metrics_networks)
         self._conversations: set[asyncio.Task[None]] = set()
 
@@ -140,7 +147,9 @@ class Endpoint:
             case "/-/live":
                 return live_reply()
             case "/-/ready":
-                return ready_reply(Probe(Phase.SERVING, app=True, database=await self._database_answers()))
+                database = await self._database_answers()
+                audit = await self._keeps_up() if database and self._keeps_up is not None else None
+                return ready_reply(Probe(Phase.SERVING, app=True, database=database, audit=audit))
             case "/-/metrics":
                 token = self._rooms.settings.operations.token
                 if may_read_metrics(scope, self._networks, token.get_secret_value() if token else None):

@@ -32,6 +32,18 @@ class AuditSettings(Record):
     anchor_s3_every_seconds: float = Field(
         default=60.0, ge=0, le=86_400, description="Pause between two checkpoints that are kept there."
     )
+    ready_behind_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        description="A worker whose sealer stands still, or leaves an event waiting, for longer is not ready.",
+    )
+    serve_at: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*$",
+        max_length=200,
+        description="A path such as `/audit-log`, below which the service shows the log; it needs a policy.",
+    )
     batch: int = Field(default=1000, ge=1, le=5000, description="Events that are sealed in one transaction at most.")
     sign_every_seconds: float = Field(default=1.0, ge=0, le=3600, description="Pause between two signatures.")
     witnesses: Names = Field(

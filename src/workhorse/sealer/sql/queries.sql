@@ -94,6 +94,27 @@ SELECT count(*), coalesce(extract(epoch FROM now() - min(e.occurred_at)), 0)::fl
  WHERE e.txid >= (SELECT pg_snapshot_xmin(seen) FROM workhorse.feeds WHERE name = %s)
    AND NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id)
 
+-- name: detached_months
+-- Months of the journal that stand beside it: they were detached, or not attached again after a restore.
+SELECT c.oid::bigint, c.relname FROM pg_class c
+ WHERE c.relnamespace = 'workhorse'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^events_[0-9]{4}_[0-9]{2}$'
+   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
+ ORDER BY c.relname
+ LIMIT 1200
+
+-- name: unsealed_of_month
+-- Whether a detached month has an event without an entry. Its name stands in for `a_month`.
+SELECT EXISTS (SELECT FROM workhorse.a_month e
+                WHERE NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id))
+
+-- name: is_behind
+-- Whether an event that came more than so many seconds ago is not sealed yet. What the sealer has read is not looked at.
+SELECT EXISTS (
+    SELECT FROM workhorse.events e
+     WHERE e.occurred_at < now() - %s * interval '1 second'
+       AND e.txid >= coalesce((SELECT pg_snapshot_xmin(seen) FROM workhorse.feeds WHERE name = %s), '0'::xid8)
+       AND NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id))
+
 -- name: export_events
 -- The events that a log of a size covers, by index, from an index on; of those that have no entry see `strangers`.
 SELECT a.index, e.id, e.type, e.subject, e.data::text, e.occurred_at, e.request_id, e.trace_id, e.principal
@@ -111,6 +132,44 @@ SELECT e.id, e.type, e.subject, e.data::text, e.occurred_at, e.request_id, e.tra
    AND NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id)
  ORDER BY e.id
  LIMIT %s
+
+-- name: resume_locks
+-- Those of the reader and of the signer, until the end of this transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('workhorse.feed ' || %s, 0)),
+       pg_advisory_xact_lock(hashtextextended('workhorse.audit sign', 0))
+
+-- name: restored
+-- Where this cluster is now, in which one the sealer's position was noted, and which one this is.
+SELECT pg_current_snapshot()::text, f.cluster::text, c.system_identifier::text
+  FROM workhorse.feeds f, pg_control_system() c
+ WHERE f.name = %s
+
+-- name: count_restored
+-- Events without an entry, and entries without an event.
+SELECT (SELECT count(*) FROM workhorse.events e
+         WHERE NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id)),
+       (SELECT count(*) FROM workhorse.audit_entries a
+         WHERE NOT EXISTS (SELECT FROM workhorse.events e WHERE e.id = a.event_id))
+
+-- name: renumber
+-- Events that are not sealed are read as if they had come now.
+UPDATE workhorse.events e SET txid = pg_current_xact_id()
+ WHERE NOT EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id)
+
+-- name: resume_position
+-- All that this snapshot of this cluster does not see is read next.
+UPDATE workhorse.feeds f
+   SET cluster = c.system_identifier, seen = %s::text::pg_snapshot, reading = NULL, page_txid = NULL, page_id = NULL,
+       moved_at = now()
+  FROM pg_control_system() c
+ WHERE f.name = %s
+
+-- name: renumber_sealed
+-- Events that are sealed, and whose transactions this cluster would count as still to come: they get a number that every
+-- snapshot sees, 3, the first that a transaction can have. Or they would come again when the cluster gets there.
+UPDATE workhorse.events e SET txid = '3'
+ WHERE NOT pg_visible_in_snapshot(e.txid, %s::text::pg_snapshot)
+   AND EXISTS (SELECT FROM workhorse.audit_entries a WHERE a.event_id = e.id)
 
 -- name: know_witness
 -- A row for a witness, where there is none.
