@@ -1,6 +1,7 @@
 """A WebSocket of an audited route is recorded when it is accepted or refused; others are not."""
 
 import asyncio
+from typing import Any
 
 import psycopg
 from fastapi import FastAPI, WebSocket
@@ -14,8 +15,9 @@ from workhorse.settings import Settings
 
 async def connect(app: Service, path: str, key: str) -> str:
     """Open a socket and leave; returns what the server was told first."""
-    scope = http_scope("GET", path, [("x-api-key", key)]) | {"type": "websocket", "scheme": "ws", "subprotocols": []}
-    del scope["method"]
+    base = http_scope("GET", path, [("x-api-key", key)])
+    more: dict[str, Any] = {"type": "websocket", "scheme": "ws", "subprotocols": []}
+    scope = {name: value for name, value in base.items() if name != "method"} | more
     incoming: list[Message] = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}]
     sent: list[str] = []
 
