@@ -129,7 +129,9 @@ class Guard:
         self._entrance = Entrance(self._plan, self._permission.permit, self._limiter, Watch())
         self._budget = Budget(self._plan.settings.max_pending_bytes)
         self._spans: Spans | None = None
-        self._sockets = Sockets(app, self._plan, self._permission, self._access, log=log, lines=access_lines)
+        self._sockets = Sockets(
+            app, self._plan, self._permission, self._access, log=log, lines=access_lines, rules=rules, trail=trail
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912 - a call more costs
         """Serve one scope. Whatever is neither HTTP nor WebSocket passes untouched."""

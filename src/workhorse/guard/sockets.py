@@ -12,9 +12,11 @@ Each socket is one line in the log, when it ends.
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, time
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +35,8 @@ from workhorse.guard.permit import WAIT
 from workhorse.guard.plan import Plan
 from workhorse.guard.routes import template_of
 from workhorse.identity.scheme import Credentials
+from workhorse.journal.records import RecordRule
+from workhorse.journal.trail import Trail
 from workhorse.principal import ANONYMOUS
 from workhorse.problems import internal_error, render_problem, request_instance
 from workhorse.telemetry.lines import AccessLine
@@ -51,6 +55,8 @@ MESSAGE_SECONDS: Final = 1.0
 
 # The error of Starlette and of Litestar by which a handler learns that the client is gone. Most let it through.
 DISCONNECT: Final = "WebSocketDisconnect"
+
+NO_RULES: Final[Mapping[str, RecordRule]] = MappingProxyType({})
 
 SWITCHING: Final = 101
 FORBIDDEN: Final = 403
@@ -71,6 +77,8 @@ class Sockets:
         access: where refusals are counted.
         log: where lines and errors go; nowhere if None.
         lines: whether to write a line per socket.
+        rules: what is recorded of which route, by its pattern.
+        trail: what stores the records.
     """
 
     def __init__(
@@ -82,7 +90,11 @@ class Sockets:
         *,
         log: Log | None = None,
         lines: bool = True,
+        rules: Mapping[str, RecordRule] = NO_RULES,
+        trail: Trail | None = None,
     ) -> None:
+        self._rules = rules
+        self._trail = trail
         self._app = app
         self._plan = plan
         self._permission = permission
@@ -96,6 +108,7 @@ class Sockets:
         if len(facts.headers) != len(facts.raw):
             join_cookies(facts, scope)
         exchange = Exchange(self._plan, facts, send, monotonic())
+        send = self._recording(facts, exchange, send)
         socket = _Socket(self._plan, self._permission, self._access, exchange, receive, send)
         current = CURRENT.set(exchange)
         try:
@@ -110,10 +123,39 @@ class Sockets:
                 exchange.refusal = refusal
                 await self._deny(refusal.problem, exchange, scope, send)
         finally:
+            self._record_refused(facts, exchange)
             CURRENT.reset(current)
             exchange.end()
             control = socket.control if exchange.refusal is None else exchange.refusal.control
             self._note(scope, facts, exchange, control)
+
+    def _recording(self, facts: Facts, exchange: Exchange, send: Send) -> Send:
+        """What records an accepted socket of an audited route; where that must not fail, before its client is told."""
+        trail = self._trail
+        if trail is None or not self._rules:
+            return send
+
+        async def record(message: Message) -> None:
+            rule = self._rules.get(exchange.route.pattern)
+            if message["type"] == "websocket.accept" and rule is not None:
+                event = rule.connected(facts.route_path)
+                if rule.fail_closed:
+                    try:
+                        await trail.store(event)
+                    except Problem:
+                        exchange.status = 0  # it is not accepted
+                        raise
+                else:
+                    trail.note(event)
+            await send(message)
+
+        return record
+
+    def _record_refused(self, facts: Facts, exchange: Exchange) -> None:
+        rule = self._rules.get(exchange.route.pattern)
+        if self._trail is not None and rule is not None and exchange.status != SWITCHING:
+            control = "" if exchange.refusal is None else exchange.refusal.control
+            self._trail.note(rule.not_done(facts.route_path, exchange.status, control=control))
 
     async def _call(self, socket: "_Socket", credentials: Credentials | None, exchange: Exchange, scope: Scope) -> None:
         try:

@@ -3,6 +3,7 @@
 | type | when | stored |
 |---|---|---|
 | `audit.read`, `audit.write` | it was done, and its unit, where it had one that writes, committed | with the unit |
+| `audit.connected` | a WebSocket was accepted | beside, before the client is told if `fail_closed` |
 | `audit.repeated` | a retried Idempotency-Key was answered with its first reply; nothing was done | beside |
 | `audit.denied` | it was refused: 401, 403, 429, or by a check of the guard | beside |
 | `audit.failed` | it got another reply of 400 or above, or none | beside |
@@ -65,6 +66,10 @@ class RecordRule:
             return self._event(_refusal(status), subject, "kept", status)
         reads = method in READING if self._reads is None else self._reads
         return self._event("audit.read" if reads else "audit.write", subject, "done", status)
+
+    def connected(self, path: str) -> Event:
+        """The record of a WebSocket that was accepted."""
+        return self._event("audit.connected", self._subject.fill(path), "connected", 101)
 
     def repeated(self, path: str, status: int) -> Event:
         """The record of a request that was answered with the reply that was kept for its key."""
