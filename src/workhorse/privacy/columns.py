@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from workhorse.errors import SettingsError, WorkhorseError
+from workhorse.privacy.sealing import CannotOpen
 
 __all__ = ["CannotSeal", "SealedColumns", "Unopened", "Whose", "sealed_columns"]
 
@@ -71,6 +72,16 @@ class Whose:
             raise CannotSeal(
                 f"{field} is sealed for {self}, and the row has no {self.member!r} as it is written: set it before"
             )
+        return f"{self.kind}/{key}"
+
+    def of_stored(self, key: object, field: str) -> str:
+        """The person of a row with something sealed.
+
+        Raises:
+            CannotOpen: the row names nobody.
+        """
+        if key is None or key == "":
+            raise CannotOpen(f"{field} is sealed for {self}, and the row has no {self.member!r} any more")
         return f"{self.kind}/{key}"
 
 

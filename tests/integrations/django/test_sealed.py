@@ -1,7 +1,9 @@
 """Sealed fields of Django's models: text for the app, and ciphertext for whoever has the database."""
 
 import asyncio
+import contextvars
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import StringIO
@@ -271,6 +273,32 @@ def test_a_block_that_is_undone_leaves_no_key_that_others_would_seal_under(clini
     clinic.Patient.objects.create(number="1", phone="555-1")
     forget()
     assert clinic.Patient.objects.get().phone == "555-1"
+
+
+def test_rows_of_another_thread_are_let_be(clinic: Any) -> None:
+    """Whose keys this thread may not see yet."""
+    admit(clinic, "1")
+    loaded, read = threading.Event(), threading.Event()
+    found: list[str] = []
+
+    def other() -> None:
+        with ATOMIC():
+            clinic.Patient.objects.create(number="2", phone="555-2")
+            one = clinic.Patient.plain.get(number="2")
+            loaded.set()
+            assert read.wait(10)
+            found.append(one.phone)
+        CONNECTION.close()
+
+    first = clinic.Patient.plain.get(number="1")
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(other,))
+    thread.start()
+    assert loaded.wait(10)
+    forget()
+    assert first.phone == "555-1"
+    read.set()
+    thread.join(10)
+    assert found == ["555-2"]
 
 
 def test_whatever_the_text_it_comes_back(clinic: Any) -> None:

@@ -1,14 +1,15 @@
 """Seals and opens the sealed columns of Django's rows, with the keys of the project's `WORKHORSE_PRIVACY`.
 
-A row that was loaded has its sealed values unopened. The first that is read has those of all rows opened that were
-loaded before it in the same request or thread and are still there, by one question for their keys. A row that is saved
-is sealed just before; what has not changed is written as it was.
+A row that was loaded has its sealed values unopened. The first that is read has those of all rows opened that the same
+thread has loaded and that are still there, by one question for their keys. Rows of other threads are let be: their
+transactions may have keys that nobody else sees yet. A row that is saved is sealed just before; what has not changed is
+written as it was.
 """
 
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextvars import ContextVar
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Self, cast
 
@@ -41,8 +42,16 @@ KNOWN: Final = "_workhorse_sealed"
 DJANGO_SETTINGS: Final = cast("Any", settings)
 DJANGO_CONNECTIONS: Final = cast("Any", connections)
 ROUTER: Final = cast("Any", router)
-WAITING: ContextVar[deque["weakref.ref[Any]"]] = ContextVar("workhorse_unopened_rows")
-"""Rows of this request or thread that were loaded and not opened yet."""
+
+
+class _Waiting(threading.local):
+    """Rows that this thread has loaded, and that nobody has read yet."""
+
+    def __init__(self) -> None:
+        self.rows: deque[weakref.ref[Any]] = deque(maxlen=MAX_WAITING)
+
+
+WAITING: Final = _Waiting()
 
 
 class Carried(str):
@@ -99,12 +108,7 @@ def remember(row: Any) -> None:
     fields = _sealed_fields(row)
     if not any(isinstance(values.get(field.attname), Unopened) for field in fields):
         return
-    waiting = WAITING.get(None)
-    if waiting is None:
-        made: deque[weakref.ref[Any]] = deque(maxlen=MAX_WAITING)
-        WAITING.set(made)
-        waiting = made
-    waiting.append(weakref.ref(row))
+    WAITING.rows.append(weakref.ref(row))
     values[KNOWN] = {
         field.attname: Known(value, value.sealed, field.whose.subject(values[member], _name_of(field)))
         for field in fields
@@ -115,8 +119,7 @@ def remember(row: Any) -> None:
 
 def open_waiting() -> None:
     """Open all rows that wait."""
-    waiting = WAITING.get(None)
-    if waiting:
+    if WAITING.rows:
         open_rows([])
 
 
@@ -126,10 +129,8 @@ def open_rows(rows: Sequence[Any]) -> None:
     Raises:
         CannotOpen: one was changed, or moved to another person's row, or the wrapping key is not there.
     """
-    waiting = WAITING.get(None)
-    among = [*rows, *(row for one in (waiting or ()) if (row := one()) is not None)]
-    if waiting is not None:
-        waiting.clear()
+    among = [*rows, *(row for one in WAITING.rows if (row := one()) is not None)]
+    WAITING.rows.clear()
     by_alias: dict[str, list[tuple[Any, Any, Unopened, str]]] = {}
     for row in {id(row): row for row in among}.values():
         for field in _sealed_fields(row):
@@ -137,7 +138,7 @@ def open_rows(rows: Sequence[Any]) -> None:
             if isinstance(value, Unopened):
                 known = row.__dict__.get(KNOWN, {}).get(field.attname)
                 person = (
-                    field.whose.subject(_key_of(row, field.whose), _name_of(field)) if known is None else known.person
+                    field.whose.of_stored(_key_of(row, field.whose), _name_of(field)) if known is None else known.person
                 )
                 by_alias.setdefault(row._state.db, []).append((row, field, value, person))  # noqa: SLF001 - Django's word
     for alias, wanted in by_alias.items():

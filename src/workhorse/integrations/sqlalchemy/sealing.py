@@ -96,7 +96,7 @@ class _Sealing:
             for sealed in self.wired.models.of(inspect(row).mapper).sealed:
                 value = row.__dict__.get(sealed.key)
                 if isinstance(value, Unopened):
-                    person = sealed.whose.subject(getattr(row, sealed.whose.member), sealed.field)
+                    person = sealed.whose.of_stored(getattr(row, sealed.whose.member), sealed.field)
                     wanted.append((row, sealed, value, person))
         if not wanted:
             return
@@ -256,19 +256,22 @@ def _number(sealing: _Sealing, mapper: Mapper[Any], rows: list[tuple[Any, Sealed
 
     What is another row's number is left alone: perhaps this flush makes it, and it is known by the time of the INSERT.
     """
-    number = getattr(mapper.local_table, "autoincrement_column", None)
-    due = {
-        id(row): (row, sealed.whose.member)
-        for row, sealed in rows
-        if mapper.column_attrs[sealed.whose.member].columns[0] is number
-    }
-    if number is None or not due:
-        return
-    connection = sealing.session.connection(bind_arguments={"mapper": mapper})
-    table = connection.dialect.identifier_preparer.format_table(cast("Any", mapper.local_table))
-    drawn = _ask(connection, Query(sealing.wired.queries["draw"], (table, number.name, len(due))))
-    for (row, member), (value,) in zip(due.values(), drawn, strict=True):
-        setattr(row, member, value)
+    for member in {sealed.whose.member for _, sealed in rows}:
+        number = _numbered(mapper, member)
+        due = list({id(row): row for row, sealed in rows if sealed.whose.member == member}.values())
+        if number is None:
+            continue
+        connection = sealing.session.connection(bind_arguments={"mapper": mapper})
+        table = connection.dialect.identifier_preparer.format_table(number.table)
+        drawn = _ask(connection, Query(sealing.wired.queries["draw"], (table, number.name, len(due))))
+        for row, (value,) in zip(due, drawn, strict=True):
+            setattr(row, member, value)
+
+
+def _numbered(mapper: Mapper[Any], member: str) -> Any:
+    """The column of an attribute that the database numbers, in the table of a class or of one that it derives from."""
+    columns = cast("Iterable[Any]", mapper.column_attrs[member].columns)
+    return next((one for one in columns if one.table.autoincrement_column is one), None)
 
 
 def _on_insert(mapper: Mapper[Any], _connection: Connection, row: Any) -> None:
