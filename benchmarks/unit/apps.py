@@ -3,6 +3,7 @@
 Every app is there whole, in a pool and with clients of its own, so that what is compared differs in nothing else.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ async def by_psycopg(url: str) -> AsyncGenerator[ASGIApp]:
         return Taken(text=note.text)
 
     async with pool:
+        await pool.wait()  # a connection that is made while round trips are counted would be one
         yield fastapi(take)
 
 
@@ -132,6 +134,7 @@ async def by_psycopg_in_threads(url: str) -> AsyncGenerator[ASGIApp]:
         return Taken(text=note.text)
 
     with pool:
+        await asyncio.to_thread(pool.wait)  # as above
         yield fastapi(take)
 
 
